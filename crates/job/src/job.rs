@@ -1,0 +1,240 @@
+use std::time::Duration;
+
+use params::Name;
+
+use crate::{check, error::JobError, raw};
+
+/// The longest job file that is read, in bytes.
+pub const JOB_BYTES_MAX: usize = 256 << 10;
+
+/// The architectures that `model.arch` may name.
+pub const ARCHS: [&str; 2] = ["mlp", "softmax"];
+
+/// A valid job file: everything that a run is, except the data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// What the run's model is called in the registry.
+    pub name: Name,
+    /// What is learned.
+    pub task: Task,
+    /// The network and where its weights start.
+    pub model: Model,
+    /// The table to learn from.
+    pub data: Data,
+    /// What each worker does in a round.
+    pub local: Local,
+    /// How many rounds there are and who takes part.
+    pub rounds: Rounds,
+    /// How updates become the next version.
+    pub aggregate: Aggregate,
+}
+
+/// What is learned: `task`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// `"classification"`: one of several labels from the numbers of a table's row.
+    Classification,
+}
+
+/// The table `[model]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// One of [`ARCHS`].
+    pub arch: String,
+    /// The width of each hidden layer: up to 16 layers of 1 to 65536. Empty for `softmax`.
+    pub hidden: Vec<usize>,
+    /// A safetensors file to start from, relative to the job file; `None`: seeded weights.
+    pub init: Option<String>,
+}
+
+/// The table `[data]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    /// The dataset that workers offer under this name, or the name of the hosted one.
+    pub name: Name,
+    /// A CSV table, relative to the job file, that the coordinator hosts and cuts into shards;
+    /// `None`: every worker has its own private table.
+    pub hosted: Option<String>,
+    /// The column that holds the label.
+    pub target: String,
+    /// The columns to learn from, in the order of the model's inputs; `None`: all but the target.
+    /// Always there without `hosted`.
+    pub features: Option<Vec<String>>,
+    /// The labels, in the order of the model's outputs; `None`: all that occur, sorted.
+    /// Always there without `hosted`.
+    pub classes: Option<Vec<String>>,
+    /// The rows that are kept for testing.
+    pub holdout: Holdout,
+    /// How a hosted table is cut into shards.
+    pub partition: Partition,
+    /// How many shards a hosted table is cut into, 1 to 100000; `None`: as many as `cohort_max`.
+    pub shards: Option<u32>,
+}
+
+/// The rows that are kept for testing: `data.holdout`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Holdout {
+    /// None: nothing is measured but the train loss.
+    None,
+    /// This share of the rows of each class, above 0 and below 1.
+    Fraction(f64),
+    /// The rows of these numbers (0-based, in the order of the job file), each once. Where workers
+    /// have private tables, the numbers count in each worker's own table.
+    Rows(Vec<usize>),
+}
+
+/// How a hosted table is cut into shards: `data.partition`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Partition {
+    /// `{ kind = "iid" }`: at random, in equal parts.
+    Iid,
+    /// `{ kind = "dirichlet", alpha = 0.5 }`: skewed labels; the smaller `alpha`, the more skew
+    /// (Hsu, Qi and Brown 2019, "Measuring the effects of non-identical data distribution").
+    Dirichlet {
+        /// The concentration, 0.001 to 1000000.
+        alpha: f64,
+    },
+}
+
+/// The table `[local]`.
+///
+/// In [`Mode::Gradient`] the other keys have no meaning and are refused in the file; `optimizer`,
+/// `epochs` and `batch` then hold one full-batch step of rate 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Local {
+    /// Train, or send a gradient.
+    pub mode: Mode,
+    /// How a worker trains.
+    pub optimizer: Optimizer,
+    /// Passes over the worker's shard in one round, 1 to 10000.
+    pub epochs: u32,
+    /// Rows per step, 1 to 1048576. Without meaning for [`Optimizer::GradientDescent`].
+    pub batch: u32,
+}
+
+/// What a worker sends: `local.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `"train"`: the difference that local training made (FedAvg, McMahan et al. 2017).
+    Train,
+    /// `"gradient"`: the gradient over its whole shard at the base version (FedSGD, ibid.).
+    Gradient,
+}
+
+/// The optimizer of local training: `local.optimizer` and the keys beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    /// `"gd"`: one step over all rows per epoch.
+    GradientDescent {
+        /// The step size, above 0, at most 1000.
+        lr: f64,
+    },
+    /// `"sgd"`: a step per batch, with momentum as PyTorch defines it.
+    Sgd {
+        /// The step size, above 0, at most 1000.
+        lr: f64,
+        /// 0 (the default) to below 1.
+        momentum: f64,
+    },
+    /// `"adam"`: Kingma and Ba 2015.
+    Adam {
+        /// The step size, above 0, at most 1000.
+        lr: f64,
+        /// Decay of the first moment, 0 to below 1, by default 0.9.
+        beta1: f64,
+        /// Decay of the second moment, 0 to below 1, by default 0.999.
+        beta2: f64,
+        /// Keeps the division finite, above 0, at most 1, by default 1e-8.
+        eps: f64,
+    },
+}
+
+/// The table `[rounds]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rounds {
+    /// How many rounds the run has, 1 to 1000000.
+    pub count: u32,
+    /// `cohort.min`, 1 to 100000: fewer updates than this make no version.
+    pub cohort_min: u32,
+    /// `cohort.max`, at least `cohort_min`, at most 100000: a round closes at this many updates.
+    pub cohort_max: u32,
+    /// How long a round may take, 100 ms to 7 days.
+    pub deadline: Duration,
+    /// Decides everything that is drawn in the run, by default 0.
+    pub seed: u64,
+    /// How long the first round waits for `cohort_max` workers once `cohort_min` are there,
+    /// 0 s to 1 day, by default 10 s.
+    pub gather: Duration,
+    /// How long the run waits for `cohort_min` workers before it fails, 0 s to 30 days, by default
+    /// 10 minutes.
+    pub wait: Duration,
+    /// How often a round that failed is tried in all, 1 to 100, by default 3.
+    pub attempts: u32,
+}
+
+/// The table `[aggregate]`, which may be left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Aggregate {
+    /// How updates are combined, by default the mean.
+    pub reduction: Reduction,
+    /// How the combined update changes the model, by default `{ kind = "sgd", lr = 1.0 }`.
+    pub server: Server,
+    /// The largest magnitude of one coordinate of an update, above 0, at most 1000000, by default
+    /// 256. A smaller bound gives the integer mean a finer resolution.
+    pub coordinate_max: f32,
+}
+
+/// How updates are combined: `aggregate.reduction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// `"mean"`: weighted by examples.
+    Mean,
+}
+
+/// The optimizer of the coordinator: `aggregate.server`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Server {
+    /// `"sgd"`: adds the mean times `lr`; with rate 1 that is FedAvg.
+    Sgd {
+        /// The step size, above 0, at most 1000, by default 1.
+        lr: f64,
+    },
+    /// `"adam"`: FedAdam (Reddi et al. 2021), or Adam itself in gradient mode.
+    Adam {
+        /// The step size, above 0, at most 1000.
+        lr: f64,
+        /// Decay of the first moment, 0 to below 1, by default 0.9.
+        beta1: f64,
+        /// Decay of the second moment, 0 to below 1, by default 0.999.
+        beta2: f64,
+        /// Keeps the division finite, above 0, at most 1, by default 1e-8.
+        eps: f64,
+        /// Whether the moments are corrected for their start at zero, by default true.
+        bias_correction: bool,
+    },
+}
+
+impl Job {
+    /// Reads and checks a job file.
+    ///
+    /// # Errors
+    /// The text is too long, is not TOML or holds a key or type that job files do not have
+    /// ([`JobError::Syntax`], the first such place), or breaks bounds ([`JobError::Faults`], all of
+    /// them).
+    pub fn parse(text: &str) -> Result<Self, JobError> {
+        if text.len() > JOB_BYTES_MAX {
+            return Err(JobError::TooLong { bytes: text.len() });
+        }
+        let raw: raw::Job = toml::from_str(text).map_err(|e| JobError::syntax(text, &e))?;
+        check::job(&raw)
+    }
+
+    /// The files that the job names (`data.hosted`, `model.init`), as it writes them: relative to
+    /// the job file. Each once.
+    pub fn attachments(&self) -> Vec<&str> {
+        let mut paths: Vec<&str> =
+            self.data.hosted.iter().chain(&self.model.init).map(String::as_str).collect();
+        paths.dedup();
+        paths
+    }
+}

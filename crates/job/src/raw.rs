@@ -1,0 +1,97 @@
+//! The job file as it is written: every key optional, every number wide, nothing checked but the
+//! names of keys and the types of values.
+
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Job {
+    pub(crate) name: Option<String>,
+    pub(crate) task: Option<String>,
+    pub(crate) model: Model,
+    pub(crate) data: Data,
+    pub(crate) local: Local,
+    pub(crate) rounds: Rounds,
+    pub(crate) aggregate: Aggregate,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Model {
+    pub(crate) arch: Option<String>,
+    pub(crate) hidden: Option<Vec<i64>>,
+    pub(crate) init: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Data {
+    pub(crate) name: Option<String>,
+    pub(crate) hosted: Option<String>,
+    pub(crate) target: Option<String>,
+    pub(crate) features: Option<Vec<String>>,
+    pub(crate) classes: Option<Vec<String>>,
+    /// A number or a table: looked at by hand, because serde's message for neither helps nobody.
+    pub(crate) holdout: Option<toml::Value>,
+    pub(crate) partition: Option<Partition>,
+    pub(crate) shards: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Partition {
+    pub(crate) kind: Option<String>,
+    pub(crate) alpha: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Local {
+    pub(crate) mode: Option<String>,
+    pub(crate) optimizer: Option<String>,
+    pub(crate) lr: Option<f64>,
+    pub(crate) momentum: Option<f64>,
+    pub(crate) beta1: Option<f64>,
+    pub(crate) beta2: Option<f64>,
+    pub(crate) eps: Option<f64>,
+    pub(crate) epochs: Option<i64>,
+    pub(crate) batch: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Rounds {
+    pub(crate) count: Option<i64>,
+    pub(crate) cohort: Cohort,
+    pub(crate) deadline: Option<String>,
+    pub(crate) seed: Option<i64>,
+    pub(crate) gather: Option<String>,
+    pub(crate) wait: Option<String>,
+    pub(crate) attempts: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Cohort {
+    pub(crate) min: Option<i64>,
+    pub(crate) max: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Aggregate {
+    pub(crate) reduction: Option<String>,
+    pub(crate) server: Option<Server>,
+    pub(crate) coordinate_max: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Server {
+    pub(crate) kind: Option<String>,
+    pub(crate) lr: Option<f64>,
+    pub(crate) beta1: Option<f64>,
+    pub(crate) beta2: Option<f64>,
+    pub(crate) eps: Option<f64>,
+    pub(crate) bias_correction: Option<bool>,
+}
