@@ -1,0 +1,136 @@
+use params::{Digest, Name};
+
+use super::{Machine, Work, count32};
+use crate::{Effect, Lease, MemberState, Note, Outcome, Phase, Refusal};
+
+impl Machine {
+    pub(super) fn progress(&mut self, worker: Name, lease: Lease, percent: u32, out: &mut Vec<Effect>) {
+        self.touch(&worker, lease, out);
+        match self.members.get_mut(&worker).filter(|work| work.lease == lease).map(|work| &mut work.state) {
+            Some(MemberState::Working { percent: known }) => *known = percent.min(100),
+            // Overtaken by its own result.
+            Some(MemberState::Done) => {}
+            Some(MemberState::Lost) | None => Self::reject(worker, lease, Refusal::Stale, out),
+        }
+    }
+
+    pub(super) fn update_received(
+        &mut self,
+        worker: Name,
+        lease: Lease,
+        digest: Digest,
+        examples: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        self.touch(&worker, lease, out);
+        if let Some(known) = self.update_of(&worker, lease) {
+            if known == digest {
+                out.push(Effect::Acknowledge { worker, lease });
+            } else {
+                Self::reject(worker, lease, Refusal::Duplicate, out);
+            }
+            return;
+        }
+        let training = self.phase == Phase::Training;
+        let Some(work) = self.open_work(&worker, lease).filter(|_| training) else {
+            Self::reject(worker, lease, Refusal::Stale, out);
+            return;
+        };
+        let allowed = work.examples_max;
+        if !(1..=allowed).contains(&examples) {
+            Self::reject(worker, lease, Refusal::Weight { claimed: examples, allowed }, out);
+            return;
+        }
+        work.state = MemberState::Done;
+        self.accepted.updates.insert(worker.clone(), (lease, digest));
+        out.push(Effect::Fold { worker, lease, digest, examples });
+    }
+
+    pub(super) fn declined(&mut self, worker: Name, lease: Lease, reason: String, out: &mut Vec<Effect>) {
+        self.touch(&worker, lease, out);
+        if self.open_work(&worker, lease).is_none() {
+            Self::reject(worker, lease, Refusal::Stale, out);
+            return;
+        }
+        self.lose(&worker, reason.clone(), out);
+        self.exclude(&worker, reason, out);
+    }
+
+    /// Closes the round, or the attempt, when there is nothing left to wait for.
+    pub(super) fn check_training(&mut self, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Training {
+            return;
+        }
+        let done = self.accepted.updates.len();
+        let working = self.working();
+        let late = self.now >= self.deadline;
+        if done >= self.cohort_min() && (working == 0 || late) {
+            self.close_training(out);
+        } else if late {
+            self.lose_working("it sent no update before the deadline", out);
+            self.fail_attempt(out);
+        } else if done.saturating_add(working) < self.cohort_min() {
+            // The others are not to blame, and are not told to be lost.
+            self.fail_attempt(out);
+        }
+    }
+
+    /// Members with open work.
+    pub(super) fn working(&self) -> usize {
+        self.members.values().filter(|work| matches!(work.state, MemberState::Working { .. })).count()
+    }
+
+    /// The work that this worker holds under this lease, if it is open.
+    pub(super) fn open_work(&mut self, worker: &Name, lease: Lease) -> Option<&mut Work> {
+        let open =
+            |work: &&mut Work| work.lease == lease && matches!(work.state, MemberState::Working { .. });
+        self.members.get_mut(worker).filter(open)
+    }
+
+    pub(super) fn lose_working(&mut self, reason: &str, out: &mut Vec<Effect>) {
+        let members: Vec<Name> = self.members.keys().cloned().collect();
+        for worker in members {
+            self.lose(&worker, reason.to_owned(), out);
+        }
+    }
+
+    /// The digest that was folded under this lease in this round or the last committed one.
+    fn update_of(&self, worker: &Name, lease: Lease) -> Option<Digest> {
+        [&self.accepted, &self.accepted_before].into_iter().find_map(|accepted| {
+            accepted.updates.get(worker).filter(|(known, _)| *known == lease).map(|(_, digest)| *digest)
+        })
+    }
+
+    fn close_training(&mut self, out: &mut Vec<Effect>) {
+        self.lose_working("it sent no update before the deadline", out);
+        let round = self.round();
+        let (updates, _) = self.updates_and_needed();
+        let cohort = count32(self.members.len());
+        self.phase = Phase::Aggregating;
+        out.push(Effect::Tell(Note::RoundClosed { round, updates, cohort }));
+        out.push(Effect::Aggregate { round });
+    }
+
+    fn fail_attempt(&mut self, out: &mut Vec<Effect>) {
+        let found = self.eligible().len();
+        if self.declined && found < self.cohort_min() {
+            let cause = self.shortage(found);
+            self.end(Outcome::Failed { cause }, out);
+            return;
+        }
+        let (round, attempt) = (self.round(), self.attempt);
+        let (updates, needed) = self.updates_and_needed();
+        if attempt >= self.plan.attempts_max {
+            let lost = self.lost();
+            let cause = format!(
+                "round {round} failed in {attempt} attempts, the last with {updates} of at least {needed} updates{lost}"
+            );
+            self.end(Outcome::Failed { cause }, out);
+            return;
+        }
+        out.push(Effect::Discard { round });
+        out.push(Effect::Tell(Note::AttemptFailed { round, attempt, updates, needed }));
+        self.attempt = attempt.saturating_add(1);
+        self.start_gathering();
+    }
+}

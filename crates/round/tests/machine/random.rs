@@ -1,0 +1,328 @@
+//! Random inputs, honest and not, against the rules that hold whatever happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use params::Name;
+use proptest::prelude::*;
+use round::{
+    DataPlan, Effect, Evaluation, Event, Lease, Machine, MemberState, Millis, Outcome, Phase, Plan, WorkKind,
+};
+
+use crate::support::*;
+
+const WORKERS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// One random input; what it means depends on where the machine is.
+#[derive(Clone, Debug)]
+enum Op {
+    Join {
+        worker: usize,
+        session: u64,
+        examples: Option<u64>,
+    },
+    Seen {
+        worker: usize,
+        session: u64,
+    },
+    Left {
+        worker: usize,
+        session: u64,
+    },
+    Progress {
+        worker: usize,
+        lease: Option<u64>,
+        percent: u32,
+    },
+    Update {
+        worker: usize,
+        lease: Option<u64>,
+        payload: bool,
+        examples: u64,
+    },
+    Metrics {
+        worker: usize,
+        lease: Option<u64>,
+    },
+    Decline {
+        worker: usize,
+        lease: Option<u64>,
+    },
+    /// The shell answers what it was asked, or (`late`) something else.
+    Answer {
+        late: bool,
+    },
+    Failed,
+    Stop,
+    AddRounds {
+        count: u32,
+    },
+    Tick,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let worker = 0..WORKERS.len();
+    // The worker's own lease, or one that may be old, foreign or unknown.
+    let lease = prop_oneof![4 => Just(None), 1 => (LEASE_BASE..LEASE_BASE + 30).prop_map(Some)];
+    let session = 0..3u64;
+    prop_oneof![
+        8 => (worker.clone(), session.clone(), prop_oneof![4 => Just(Some(5)), 1 => Just(Some(6)), 1 => Just(None)])
+            .prop_map(|(worker, session, examples)| Op::Join { worker, session, examples }),
+        6 => (worker.clone(), session.clone()).prop_map(|(worker, session)| Op::Seen { worker, session }),
+        2 => (worker.clone(), session).prop_map(|(worker, session)| Op::Left { worker, session }),
+        3 => (worker.clone(), lease.clone(), 0..200u32)
+            .prop_map(|(worker, lease, percent)| Op::Progress { worker, lease, percent }),
+        12 => (worker.clone(), lease.clone(), any::<bool>(), 0..8u64)
+            .prop_map(|(worker, lease, payload, examples)| Op::Update { worker, lease, payload, examples }),
+        6 => (worker.clone(), lease.clone()).prop_map(|(worker, lease)| Op::Metrics { worker, lease }),
+        1 => (worker, lease).prop_map(|(worker, lease)| Op::Decline { worker, lease }),
+        8 => prop::bool::weighted(0.1).prop_map(|late| Op::Answer { late }),
+        2 => Just(Op::Tick),
+        1 => prop_oneof![Just(Op::Stop), Just(Op::Failed), (0..2u32).prop_map(|count| Op::AddRounds { count })],
+    ]
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    let data = prop_oneof![
+        Just(DataPlan::Private),
+        prop::collection::vec(1..9u64, 2..6).prop_map(|shards| DataPlan::Hosted { shards })
+    ];
+    let evaluation =
+        prop_oneof![Just(Evaluation::None), Just(Evaluation::Central), Just(Evaluation::Workers)];
+    (any::<u64>(), 1..4u32, 1..4u32, 0..3u32, 1..4u32, data, evaluation).prop_map(
+        |(seed, rounds, min, over, attempts_max, data, evaluation)| Plan {
+            seed,
+            rounds,
+            cohort_min: min,
+            cohort_max: min + over,
+            deadline_ms: 20_000,
+            attempts_max,
+            data,
+            evaluation,
+            ..plan()
+        },
+    )
+}
+
+fn event(op: &Op, machine: &Machine) -> Event {
+    let held = |worker: usize, lease: Option<u64>| {
+        lease.or_else(|| Some(machine.assignment(&name(WORKERS[worker]))?.lease)).unwrap_or(0)
+    };
+    match *op {
+        Op::Join { worker, session, examples } => join_with(WORKERS[worker], session, examples),
+        Op::Seen { worker, session } => seen(WORKERS[worker], session),
+        Op::Left { worker, session } => left(WORKERS[worker], session),
+        Op::Progress { worker, lease, percent } => progress(WORKERS[worker], held(worker, lease), percent),
+        Op::Update { worker, lease, payload, examples } => {
+            update(WORKERS[worker], held(worker, lease), if payload { "x" } else { "y" }, examples)
+        }
+        Op::Metrics { worker, lease } => metrics(WORKERS[worker], held(worker, lease)),
+        Op::Decline { worker, lease } => decline(WORKERS[worker], held(worker, lease), "it will not"),
+        Op::Answer { late } => answer(machine, late),
+        Op::Failed => Event::Failed { reason: "disk full".into() },
+        Op::Stop => stop("enough"),
+        Op::AddRounds { count } => Event::AddRounds { count },
+        Op::Tick => Event::Tick,
+    }
+}
+
+fn answer(machine: &Machine, late: bool) -> Event {
+    let round = machine.round() - u32::from(late);
+    match machine.phase() {
+        Phase::Aggregating => aggregated(round),
+        Phase::Evaluating => Event::EvaluatedCentrally { round },
+        Phase::Publishing => Event::Published { round },
+        _ if late => Event::Published { round },
+        _ => Event::Tick,
+    }
+}
+
+/// What the effects so far amount to, and the rules that they must keep.
+struct Rules {
+    plan: Plan,
+    open: Option<Attempt>,
+    aggregated: bool,
+    ended: bool,
+    committed: u32,
+    /// Who a lease was handed to, for what.
+    leases: BTreeMap<Lease, (Name, WorkKind, u32)>,
+}
+
+/// An open attempt at a round.
+struct Attempt {
+    round: u32,
+    cohort: Vec<Name>,
+    examples_max: u64,
+    /// The weights that were folded.
+    folded: BTreeMap<Name, u64>,
+}
+
+impl Rules {
+    fn new(plan: Plan) -> Self {
+        Self { plan, open: None, aggregated: false, ended: false, committed: 0, leases: BTreeMap::new() }
+    }
+
+    fn check(&mut self, event: &Event, effects: &[Effect], machine: &Machine) {
+        if let Event::AddRounds { count: 1.. } = event {
+            self.ended = false;
+        }
+        if machine.committed().round != self.committed {
+            assert_eq!(machine.committed().round, self.committed + 1, "rounds never skip");
+            assert_eq!(event, &Event::Published { round: self.committed + 1 });
+            assert!(self.aggregated, "only what was aggregated is committed");
+            self.committed += 1;
+            self.open = None;
+        }
+        for effect in effects {
+            self.effect(effect);
+        }
+        self.state(machine);
+    }
+
+    fn effect(&mut self, effect: &Effect) {
+        match effect {
+            Effect::OpenRound { round, cohort, examples_max, .. } => {
+                assert!(self.open.is_none() && !self.ended);
+                assert_eq!(*round, self.committed + 1);
+                assert!(cohort.is_sorted() && cohort.len() >= self.plan.cohort_min as usize);
+                assert!(cohort.len() <= self.plan.cohort_max as usize);
+                self.open = Some(Attempt {
+                    round: *round,
+                    cohort: cohort.clone(),
+                    examples_max: *examples_max,
+                    folded: BTreeMap::new(),
+                });
+                self.aggregated = false;
+            }
+            Effect::Fold { worker, examples, .. } => {
+                let Attempt { cohort, examples_max, folded, .. } = self.open.as_mut().unwrap();
+                assert!(!self.aggregated && cohort.contains(worker));
+                assert_eq!(folded.insert(worker.clone(), *examples), None, "folded once");
+                assert!(folded.values().sum::<u64>() <= *examples_max);
+            }
+            Effect::Aggregate { round } => {
+                let Attempt { round: open, folded, .. } = self.open.as_ref().unwrap();
+                assert!(!self.aggregated && open == round);
+                assert!(folded.len() >= self.plan.cohort_min as usize);
+                self.aggregated = true;
+            }
+            Effect::EvaluateCentrally { round } | Effect::Publish { round } => {
+                assert!(self.aggregated && self.open.as_ref().is_some_and(|open| open.round == *round));
+            }
+            Effect::Discard { round } => {
+                assert_eq!(self.open.take().map(|open| open.round), Some(*round));
+                self.aggregated = false;
+            }
+            Effect::End(_) => {
+                assert!(!self.ended && self.open.is_none());
+                self.ended = true;
+            }
+            Effect::KeepEvaluation { .. } => assert!(self.aggregated),
+            Effect::Acknowledge { .. } | Effect::Reject { .. } | Effect::Tell(_) => {}
+        }
+    }
+
+    fn state(&mut self, machine: &Machine) {
+        let busy = matches!(machine.phase(), Phase::Training | Phase::Evaluating);
+        let working = |member: &round::Member| matches!(member.state, MemberState::Working { .. });
+        let mut leases = BTreeSet::new();
+        for member in machine.members() {
+            let assignment = machine.assignment(&member.worker);
+            assert_eq!(assignment.is_some(), working(&member), "work is open while it is worked on");
+            let Some(assignment) = assignment else { continue };
+            assert!(busy && leases.insert(assignment.lease));
+            let given = (member.worker.clone(), assignment.kind, assignment.round);
+            let first = self.leases.entry(assignment.lease).or_insert_with(|| given.clone());
+            assert_eq!(*first, given, "a lease names one piece of work for ever");
+        }
+        assert_eq!(matches!(machine.phase(), Phase::Ended(_)), self.ended);
+        let shards: BTreeSet<u32> = machine.committed().shards.values().copied().collect();
+        assert_eq!(shards.len(), machine.committed().shards.len(), "a shard belongs to one worker");
+    }
+}
+
+/// All workers behave from here on: the run must end, and in few steps.
+fn settle(
+    mut machine: Machine,
+    mut now: Millis,
+    mut check: impl FnMut(&Event, &[Effect], &Machine),
+) -> Machine {
+    let mut step = |machine: &mut Machine, now: Millis, event: Event| {
+        let effects = machine.step(now, event.clone());
+        check(&event, &effects, machine);
+    };
+    for _ in 0..200 {
+        for worker in WORKERS {
+            step(&mut machine, now, join(worker, 77));
+        }
+        for worker in WORKERS {
+            let Some(assignment) = machine.assignment(&name(worker)) else { continue };
+            let result = match assignment.kind {
+                WorkKind::Train => update(worker, assignment.lease, worker, assignment.examples_max),
+                WorkKind::Evaluate => metrics(worker, assignment.lease),
+            };
+            step(&mut machine, now, result);
+        }
+        if matches!(machine.phase(), Phase::Ended(_)) {
+            return machine;
+        }
+        let event = answer(&machine, false);
+        if event == Event::Tick {
+            now = now.max(machine.next_deadline().unwrap());
+        }
+        step(&mut machine, now, event);
+    }
+    panic!("the run never ends: {machine:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rules_hold_and_the_run_can_always_end(
+        plan in plans(),
+        ops in prop::collection::vec((op(), -2_000..6_000i64), 0..150),
+    ) {
+        let first = Machine::new(plan.clone(), start(), LEASE_BASE, 0);
+        let mut machine = first.clone();
+        let mut rules = Rules::new(plan);
+        let (mut now, mut latest) = (0u64, 0);
+        let mut log = Vec::new();
+        for (op, pass) in &ops {
+            now = now.saturating_add_signed(*pass);
+            latest = latest.max(now);
+            let event = event(op, &machine);
+            let effects = machine.step(now, event.clone());
+            rules.check(&event, &effects, &machine);
+            if let Some(deadline) = machine.next_deadline() {
+                prop_assert!(deadline > latest, "nothing is overdue after a step");
+            }
+            log.push((now, event, effects));
+        }
+
+        let mut again = first;
+        for (now, event, effects) in log {
+            prop_assert_eq!(again.step(now, event), effects);
+        }
+        prop_assert_eq!(&again, &machine);
+
+        settle(machine, latest, |event, effects, machine| rules.check(event, effects, machine));
+    }
+
+    #[test]
+    fn honest_workers_complete_a_run(plan in plans()) {
+        let wanted = plan.cohort_min as usize;
+        let hosted = matches!(&plan.data, DataPlan::Hosted { shards } if shards.len() < wanted);
+        let rounds = plan.rounds;
+        let mut rules = Rules::new(plan.clone());
+        let machine = settle(Machine::new(plan, start(), LEASE_BASE, 0), 0, |event, effects, machine| {
+            rules.check(event, effects, machine);
+        });
+        if hosted {
+            let failed = matches!(machine.phase(), Phase::Ended(Outcome::Failed { .. }));
+            prop_assert!(failed, "fewer shards than a cohort needs: {:?}", machine.phase());
+        } else {
+            prop_assert_eq!(machine.phase(), &Phase::Ended(Outcome::Completed));
+            prop_assert_eq!(machine.committed().round, rounds);
+        }
+    }
+}

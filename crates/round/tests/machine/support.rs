@@ -1,0 +1,214 @@
+use std::collections::BTreeMap;
+
+use params::{Digest, Name};
+use round::{
+    Committed, DataPlan, Effect, Evaluation, Event, Lease, Machine, MemberState, Millis, Note, Outcome,
+    Phase, Plan, Refusal, Session,
+};
+
+pub(crate) const LEASE_BASE: Lease = 100;
+
+/// Two rounds of two or three workers on three shards; nobody evaluates.
+pub(crate) fn plan() -> Plan {
+    Plan {
+        seed: 7,
+        rounds: 2,
+        cohort_min: 2,
+        cohort_max: 3,
+        deadline_ms: 60_000,
+        lease_ms: 10_000,
+        gather_ms: 5_000,
+        wait_ms: 30_000,
+        attempts_max: 2,
+        data: DataPlan::Hosted { shards: vec![10, 20, 30] },
+        evaluation: Evaluation::None,
+    }
+}
+
+pub(crate) fn private() -> Plan {
+    Plan { data: DataPlan::Private, ..plan() }
+}
+
+pub(crate) fn evaluated_by(evaluation: Evaluation) -> Plan {
+    Plan { evaluation, ..plan() }
+}
+
+pub(crate) fn start() -> Committed {
+    Committed { round: 0, base: digest("initial"), shards: BTreeMap::new() }
+}
+
+/// A machine and the time.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) machine: Machine,
+    now: Millis,
+}
+
+impl Run {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self { machine: Machine::new(plan, start(), LEASE_BASE, 0), now: 0 }
+    }
+
+    /// One with the workers a, b, c (sessions 1, 2, 3) that train in round 1 under the leases 100, 101, 102.
+    pub(crate) fn training(plan: Plan) -> Self {
+        let mut run = Self::new(plan);
+        for (worker, session) in [("a", 1), ("b", 2), ("c", 3)] {
+            let _ = run.take(join(worker, session));
+        }
+        assert_eq!(run.machine.phase(), &Phase::Training);
+        assert_eq!(["a", "b", "c"].map(|worker| run.lease(worker)), [Some(100), Some(101), Some(102)]);
+        run
+    }
+
+    /// The same, with all three updates in.
+    pub(crate) fn aggregating(plan: Plan) -> Self {
+        let mut run = Self::training(plan);
+        for (worker, lease) in [("a", 100), ("b", 101), ("c", 102)] {
+            let _ = run.take(update(worker, lease, worker, 1));
+        }
+        assert_eq!(run.machine.phase(), &Phase::Aggregating);
+        run
+    }
+
+    /// The same, with the candidate made.
+    pub(crate) fn aggregated(plan: Plan) -> Self {
+        let mut run = Self::aggregating(plan);
+        let _ = run.take(aggregated(1));
+        run
+    }
+
+    /// Steps at the current time.
+    pub(crate) fn take(&mut self, event: Event) -> Vec<Effect> {
+        self.machine.step(self.now, event)
+    }
+
+    /// Steps at `now`.
+    pub(crate) fn at(&mut self, now: Millis, event: Event) -> Vec<Effect> {
+        self.now = now;
+        self.take(event)
+    }
+
+    pub(crate) fn lease(&self, worker: &str) -> Option<Lease> {
+        self.machine.assignment(&name(worker)).map(|assignment| assignment.lease)
+    }
+
+    /// `a:40 b:done c:lost`.
+    pub(crate) fn members(&self) -> String {
+        let member = |member: round::Member| match member.state {
+            MemberState::Working { percent } => format!("{}:{percent}", member.worker),
+            MemberState::Done => format!("{}:done", member.worker),
+            MemberState::Lost => format!("{}:lost", member.worker),
+        };
+        self.machine.members().into_iter().map(member).collect::<Vec<_>>().join(" ")
+    }
+
+    /// A refusal without a trace.
+    pub(crate) fn refuses(&mut self, event: Event, worker: &str, lease: Lease, refusal: Refusal) {
+        let before = self.machine.clone();
+        assert_eq!(self.take(event), [reject(worker, lease, refusal)]);
+        assert_eq!(self.machine, before);
+    }
+
+    /// An event of the wrong phase: no effects, no trace.
+    pub(crate) fn ignores(&mut self, event: Event) {
+        let before = self.machine.clone();
+        assert_eq!(self.take(event.clone()), [], "{event:?}");
+        assert_eq!(self.machine, before);
+    }
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(crate) fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+pub(crate) fn join(worker: &str, session: Session) -> Event {
+    join_with(worker, session, Some(10))
+}
+
+pub(crate) fn join_with(worker: &str, session: Session, examples: Option<u64>) -> Event {
+    Event::WorkerJoined { worker: name(worker), session, examples }
+}
+
+pub(crate) fn seen(worker: &str, session: Session) -> Event {
+    Event::WorkersSeen { workers: vec![(name(worker), session)] }
+}
+
+pub(crate) fn left(worker: &str, session: Session) -> Event {
+    Event::WorkerLeft { worker: name(worker), session }
+}
+
+pub(crate) fn progress(worker: &str, lease: Lease, percent: u32) -> Event {
+    Event::Progress { worker: name(worker), lease, percent }
+}
+
+pub(crate) fn update(worker: &str, lease: Lease, payload: &str, examples: u64) -> Event {
+    Event::UpdateReceived { worker: name(worker), lease, digest: digest(payload), examples }
+}
+
+pub(crate) fn metrics(worker: &str, lease: Lease) -> Event {
+    Event::EvaluationReceived { worker: name(worker), lease }
+}
+
+pub(crate) fn decline(worker: &str, lease: Lease, reason: &str) -> Event {
+    Event::Declined { worker: name(worker), lease, reason: reason.into() }
+}
+
+pub(crate) fn aggregated(round: u32) -> Event {
+    Event::Aggregated { round, candidate: digest(&format!("version {round}")) }
+}
+
+pub(crate) fn stop(reason: &str) -> Event {
+    Event::Stop { reason: reason.into() }
+}
+
+pub(crate) fn fold(worker: &str, lease: Lease, payload: &str, examples: u64) -> Effect {
+    Effect::Fold { worker: name(worker), lease, digest: digest(payload), examples }
+}
+
+pub(crate) fn acknowledge(worker: &str, lease: Lease) -> Effect {
+    Effect::Acknowledge { worker: name(worker), lease }
+}
+
+pub(crate) fn keep(worker: &str, lease: Lease) -> Effect {
+    Effect::KeepEvaluation { worker: name(worker), lease }
+}
+
+pub(crate) fn reject(worker: &str, lease: Lease, refusal: Refusal) -> Effect {
+    Effect::Reject { worker: name(worker), lease, refusal }
+}
+
+pub(crate) fn open(round: u32, attempt: u32, cohort: &[&str], examples_max: u64) -> Effect {
+    Effect::OpenRound { round, attempt, cohort: cohort.iter().map(|w| name(w)).collect(), examples_max }
+}
+
+pub(crate) fn ready(worker: &str) -> Effect {
+    Effect::Tell(Note::WorkerReady { worker: name(worker) })
+}
+
+pub(crate) fn lost(worker: &str, round: u32, reason: &str) -> Effect {
+    Effect::Tell(Note::WorkerLost { worker: name(worker), round, reason: reason.into() })
+}
+
+pub(crate) fn excluded(worker: &str, reason: &str) -> Effect {
+    Effect::Tell(Note::WorkerExcluded { worker: name(worker), reason: reason.into() })
+}
+
+pub(crate) fn closed(round: u32, updates: u32, cohort: u32) -> Effect {
+    Effect::Tell(Note::RoundClosed { round, updates, cohort })
+}
+
+pub(crate) fn attempt_failed(round: u32, attempt: u32, updates: u32, needed: u32) -> Effect {
+    Effect::Tell(Note::AttemptFailed { round, attempt, updates, needed })
+}
+
+pub(crate) fn end_failed(cause: &str) -> Effect {
+    Effect::End(Outcome::Failed { cause: cause.into() })
+}
+
+pub(crate) fn end_stopped(cause: &str) -> Effect {
+    Effect::End(Outcome::Stopped { cause: cause.into() })
+}
