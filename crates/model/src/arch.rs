@@ -1,0 +1,4 @@
+//! The architectures: the tensors of each, their first weights, and what runs them.
+
+pub(crate) mod mlp;
+pub(crate) mod softmax;
