@@ -1,0 +1,20 @@
+//! What every program of the product needs and that has no domain words: time, randomness, tasks,
+//! shutdown, telemetry, exit codes, secret files, and TLS transport.
+//!
+//! Reading order: [`clock`] and [`random`] (the only ambient inputs), [`task`] and [`shutdown`]
+//! (every background task is named, supervised and ended), [`telemetry`] and [`exit`] (what a person
+//! sees), [`files`] (secrets on disk), [`tls`], [`listen`], [`dial`] and [`server`] (the transport).
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod dial;
+pub mod exit;
+pub mod files;
+pub mod listen;
+pub mod random;
+pub mod server;
+pub mod shutdown;
+pub mod task;
+pub mod telemetry;
+pub mod tls;
