@@ -1,0 +1,66 @@
+//! Domain errors as refusals. Detail that helps the caller goes out; what only an operator of this
+//! host can mend is logged here and goes out as "internal".
+
+use proto::error::{ErrorCode, WireError};
+
+use crate::{
+    compute::ComputeError,
+    plan::PlanError,
+    predict::PredictError,
+    registry::RegistryError,
+    runs::{DriveError, RunError},
+    store::StoreError,
+};
+
+/// How long a caller waits when a queue is full.
+const BUSY: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// A defect or a fault of this host: logged whole, told in one word.
+pub(super) fn internal(error: &dyn std::fmt::Display) -> WireError {
+    tracing::error!(%error, "internal error");
+    WireError::new(ErrorCode::Internal, "internal error, the coordinator's log has the cause")
+}
+
+pub(super) fn from_registry(error: RegistryError) -> WireError {
+    match error {
+        RegistryError::NoModel { .. } | RegistryError::NoVersion { .. } => {
+            WireError::not_found(error.to_string())
+        }
+        RegistryError::Manifest { .. } | RegistryError::Store(_) => internal(&error),
+    }
+}
+
+pub(super) fn from_run(error: RunError) -> WireError {
+    match error {
+        RunError::NotFound(_) => WireError::not_found(error.to_string()),
+        RunError::Ended { .. } => WireError::new(ErrorCode::Conflict, error.to_string()),
+        RunError::Name { .. } => WireError::invalid(error.to_string()),
+        RunError::Plan(PlanError::Store(StoreError::Missing(digest))) => {
+            WireError::not_found(format!("no uploaded file has digest {digest}; upload it first"))
+        }
+        RunError::Plan(PlanError::Store(error)) => internal(&error),
+        RunError::Plan(error) => WireError::invalid(error.to_string()),
+        RunError::Drive(error) => from_drive(error),
+    }
+}
+
+fn from_drive(error: DriveError) -> WireError {
+    match error {
+        DriveError::Registry(error) => from_registry(error),
+        other => internal(&other),
+    }
+}
+
+pub(super) fn from_predict(error: PredictError) -> WireError {
+    match error {
+        PredictError::Registry(error) => from_registry(error),
+        PredictError::Input(message) => WireError::invalid(message),
+        PredictError::Compute(ComputeError::Busy) => {
+            WireError::new(ErrorCode::Busy, error.to_string()).retry_after(BUSY)
+        }
+        PredictError::Compute(ComputeError::Lost)
+        | PredictError::Model(_)
+        | PredictError::Params(_)
+        | PredictError::Panicked(_) => internal(&error),
+    }
+}

@@ -1,0 +1,469 @@
+//! `conclave.v1.Training`: what workers call.
+
+use std::{sync::Arc, time::Duration};
+
+use model::Measured;
+use params::{Digest, Name};
+use proto::{
+    PROTOCOL, convert,
+    error::{ErrorCode, WireError},
+    v1::{self, training_server::Training as Service, update_part::Part},
+};
+use round::{Assignment, Event};
+use tokio::{sync::oneshot, time::timeout};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Caller, Reply, Uploads, caller, errors};
+use crate::{
+    runs::{Command, Runs, Shared, View},
+    workers::{Dataset, Worker},
+};
+
+/// The longest a poll waits.
+const POLL_MAX: Duration = Duration::from_secs(30);
+
+/// Bounds on what a worker says about itself.
+const DATASETS_MAX: usize = 64;
+const COLUMNS_MAX: usize = 10_000;
+const REASON_BYTES_MAX: usize = 2048;
+const TEXT_CHARS_MAX: usize = 120;
+
+/// The largest loss, either sign.
+const LOSS_MAX: f64 = 1e30;
+
+/// An upload may take a minute, and longer for what this rate cannot carry in it.
+const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+
+/// The most examples that one worker may count for.
+const EXAMPLES_MAX: u64 = 1 << 32;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Training {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) runs: Arc<Runs>,
+    pub(crate) uploads: Uploads,
+}
+
+impl Training {
+    /// The caller, if `session` is its present one; renews what it holds.
+    fn seen<T>(&self, request: &Request<T>, session: u64) -> Result<Caller, Status> {
+        let caller = caller(request)?;
+        self.renew(&caller.name, session)?;
+        Ok(caller)
+    }
+
+    fn renew(&self, worker: &Name, session: u64) -> Result<(), WireError> {
+        if self.shared.workers.seen(worker, session, self.shared.clock.now_ms()) {
+            return Ok(());
+        }
+        Err(WireError::new(ErrorCode::Stale, "this session is not known (any more): register again"))
+    }
+
+    /// The next work of a worker: of all runs that have some, the one that has waited longest, so that
+    /// runs which share workers take turns.
+    fn work(&self, worker: &Name) -> Option<v1::Work> {
+        let now = self.shared.clock.now_ms();
+        let views = self.runs.active();
+        let offers = views.iter().filter_map(|view| Some((view, view.work.get(worker)?)));
+        let opened = |(view, work): &(&Arc<View>, &Assignment)| {
+            let length = view.context.job.rounds.deadline.as_millis();
+            u128::from(work.deadline).saturating_sub(length)
+        };
+        offers.min_by_key(opened).map(|(view, work)| to_wire(view, work, now))
+    }
+
+    /// Waits for `work` and renews the worker's leases meanwhile: waiting for us is not silence.
+    async fn renewing<T>(
+        &self,
+        worker: &Name,
+        session: u64,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let mut work = std::pin::pin!(work);
+        let each = Duration::from_millis((self.shared.lease_ms / 3).max(1));
+        loop {
+            if let Ok(done) = timeout(each, &mut work).await {
+                return done;
+            }
+            self.renew(worker, session)?;
+        }
+    }
+
+    async fn ask(
+        &self,
+        worker: &Name,
+        lease: u64,
+        make: impl FnOnce(crate::runs::Answer) -> Command,
+    ) -> Result<(), Status> {
+        let stale = || match self.shared.tasks.shutdown().is_cancelled() {
+            true => WireError::new(ErrorCode::Unavailable, "the coordinator shuts down")
+                .retry_after(Duration::from_secs(1)),
+            false => WireError::new(ErrorCode::Stale, "this work is no longer open, poll for new work"),
+        };
+        let view = self.runs.expecting(worker, lease).ok_or_else(stale)?;
+        let (answer, result) = oneshot::channel();
+        self.runs.command(&view.context.run, make(answer)).await.map_err(|_| stale())?;
+        Ok(result.await.map_err(|_| stale())??)
+    }
+
+    async fn receive(&self, worker: &Name, stream: &mut Streaming<v1::UpdatePart>) -> Result<(), Status> {
+        let header = match timeout(POLL_MAX, stream.message()).await {
+            Ok(Ok(Some(v1::UpdatePart { part: Some(Part::Header(header)) }))) => header,
+            Ok(Err(status)) => return Err(status),
+            _ => return Err(WireError::invalid("an update starts with its header").into()),
+        };
+        self.renew(worker, header.session)?;
+        self.renewing(worker, header.session, self.receive_payload(worker, &header, stream)).await
+    }
+
+    async fn receive_payload(
+        &self,
+        worker: &Name,
+        header: &v1::UpdateHeader,
+        stream: &mut Streaming<v1::UpdatePart>,
+    ) -> Result<(), Status> {
+        let view = self.runs.expecting(worker, header.lease).ok_or_else(|| {
+            WireError::new(ErrorCode::Stale, "this work is no longer open, poll for new work")
+        })?;
+        let announced = convert::required("update header: payload", header.payload.clone())?;
+        let expected = view.context.layout.bytes() as u64;
+        if announced.bytes != expected {
+            return Err(WireError::invalid(format!(
+                "update of {} bytes, the model of run {} has {expected}",
+                announced.bytes, view.context.run
+            ))
+            .into());
+        }
+        let train_loss = loss("train_loss", header.train_loss)?;
+        let digest = convert::digest("update digest", &announced.digest)?;
+        let next = async |stream: &mut Streaming<v1::UpdatePart>| match stream.message().await {
+            Ok(None) => Ok(None),
+            Ok(Some(v1::UpdatePart { part: Some(Part::Chunk(chunk)) })) => {
+                // Bytes are progress: they renew the lease.
+                self.renew(worker, header.session)?;
+                view.traffic.add_up(chunk.data.len() as u64);
+                Ok(Some(chunk))
+            }
+            Ok(Some(_)) => Err(WireError::invalid("after its header an update has only chunks")),
+            Err(status) => Err(status.into()),
+        };
+        let stream = tokio::sync::Mutex::new(stream);
+        let slowest = Duration::from_secs(60 + expected / UPLOAD_BYTES_PER_SECOND_MIN);
+        let receive =
+            self.uploads.receive(&announced, expected, || async { next(&mut *stream.lock().await).await });
+        let received = timeout(slowest, receive).await.map_err(|_| {
+            WireError::invalid(format!("upload of {expected} bytes took longer than {} s", slowest.as_secs()))
+        })??;
+        let context = view.context.clone();
+        let (bytes, share) = (received.bytes, received.share);
+        let read = move || params::Params::from_bytes(context.layout.clone(), &bytes);
+        let read = self.shared.tasks.blocking("read update", read).await.map_err(|e| errors::internal(&e))?;
+        let values = read.map_err(|e| WireError::invalid(e.to_string()))?.into_values();
+        let ask = self.ask(worker, header.lease, |answer| Command::Update {
+            worker: worker.clone(),
+            lease: header.lease,
+            digest,
+            examples: header.examples,
+            train_loss,
+            values,
+            share,
+            answer,
+        });
+        ask.await
+    }
+}
+
+#[tonic::async_trait]
+impl Service for Training {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterResponse>, Status> {
+        let caller = caller(&request)?;
+        let message = request.into_inner();
+        let protocol = negotiate(message.protocol_min, message.protocol_max)?;
+        let session = service::random::u64().map_err(|e| errors::internal(&e))?;
+        let worker = Worker {
+            name: caller.name,
+            session,
+            datasets: datasets(message.datasets)?,
+            device: shorten(&message.device),
+            version: shorten(&message.version),
+            seen: self.shared.clock.now_ms(),
+            left: false,
+        };
+        let offers: Vec<String> =
+            worker.datasets.iter().map(|d| format!("{} ({} rows)", d.name, d.rows)).collect();
+        tracing::info!(worker = %worker.name, device = worker.device, ?offers, "worker registered");
+        if self.shared.workers.replaces(&worker.name, worker.seen, self.shared.lease_ms) {
+            tracing::warn!(worker = %worker.name, "a process of this worker was heard of just now: if two hosts share its identity, each ends the other's session");
+        }
+        self.shared.workers.register(worker);
+        Ok(Response::new(v1::RegisterResponse { protocol, session, lease_ms: self.shared.lease_ms }))
+    }
+
+    async fn poll(&self, request: Request<v1::PollRequest>) -> Result<Response<v1::PollResponse>, Status> {
+        let message = *request.get_ref();
+        let caller = self.seen(&request, message.session)?;
+        let wait = Duration::from_millis(message.wait_ms).min(POLL_MAX);
+        let mut changed = self.runs.changed();
+        // A worker that waits is alive: its lease is renewed while the poll is open.
+        let renewal = Duration::from_millis((self.shared.lease_ms / 3).max(1));
+        let found = timeout(wait, async {
+            loop {
+                changed.mark_unchanged();
+                if let Some(work) = self.work(&caller.name) {
+                    return Ok(work);
+                }
+                // Either way the loop looks again; the sender lives as long as the coordinator.
+                let _ = timeout(renewal, changed.changed()).await;
+                self.renew(&caller.name, message.session)?;
+            }
+        });
+        let closing = self.shared.tasks.shutdown().cancelled();
+        let work = tokio::select! {
+            found = found => match found {
+                Ok(found) => Some(found.map_err(|e: WireError| Status::from(e))?),
+                Err(_) => None,
+            },
+            () = closing => {
+                let refusal = WireError::new(ErrorCode::Unavailable, "the coordinator shuts down");
+                return Err(refusal.retry_after(Duration::from_secs(1)).into());
+            }
+        };
+        Ok(Response::new(v1::PollResponse { work }))
+    }
+
+    async fn progress(
+        &self,
+        request: Request<v1::ProgressRequest>,
+    ) -> Result<Response<v1::ProgressResponse>, Status> {
+        let message = *request.get_ref();
+        let caller = self.seen(&request, message.session)?;
+        let event =
+            Event::Progress { worker: caller.name.clone(), lease: message.lease, percent: message.percent };
+        let told = self.ask(&caller.name, message.lease, |answer| Command::Event { event, answer }).await;
+        let abandon = match told.map_err(WireError::from) {
+            Ok(()) => false,
+            Err(refusal) if refusal.code == ErrorCode::Stale => true,
+            Err(refusal) => return Err(refusal.into()),
+        };
+        Ok(Response::new(v1::ProgressResponse { abandon }))
+    }
+
+    type FetchStream = Reply<v1::Chunk>;
+
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        let caller = self.seen(&request, request.get_ref().session)?;
+        let message = request.into_inner();
+        let digest = convert::digest("digest", &message.digest)?;
+        let refused = || {
+            WireError::new(ErrorCode::Stale, "no work of yours names this file (any more), poll for new work")
+        };
+        let (view, kept) = self
+            .runs
+            .active()
+            .into_iter()
+            .find_map(|view| named(&view, &caller.name, &digest).map(|kept| (view.clone(), kept)))
+            .ok_or_else(refused)?;
+        let bytes = match kept {
+            Some(bytes) => bytes,
+            None => {
+                let blobs = self.shared.blobs.clone();
+                let read = self.shared.tasks.blocking("read blob", move || blobs.get(&digest)).await;
+                read.map_err(|e| errors::internal(&e))?.map_err(|e| errors::internal(&e))?.into()
+            }
+        };
+        // Bytes are progress: they renew the lease.
+        let (shared, traffic) = (self.shared.clone(), view.traffic.clone());
+        let sent = proto::chunks::split(bytes, message.offset).map(move |chunk| {
+            shared.workers.seen(&caller.name, message.session, shared.clock.now_ms());
+            traffic.add_down(chunk.data.len() as u64);
+            Ok(chunk)
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(sent))))
+    }
+
+    async fn submit_update(
+        &self,
+        request: Request<Streaming<v1::UpdatePart>>,
+    ) -> Result<Response<v1::SubmitUpdateResponse>, Status> {
+        let worker = caller(&request)?.name;
+        let received = self.receive(&worker, &mut request.into_inner()).await;
+        received.inspect_err(
+            |status| tracing::info!(%worker, reason = status.message(), "update not accepted"),
+        )?;
+        Ok(Response::new(v1::SubmitUpdateResponse {}))
+    }
+
+    async fn submit_evaluation(
+        &self,
+        request: Request<v1::SubmitEvaluationRequest>,
+    ) -> Result<Response<v1::SubmitEvaluationResponse>, Status> {
+        let message = *request.get_ref();
+        let worker = self.seen(&request, message.session)?.name;
+        let loss = loss("loss", message.loss)?;
+        if message.examples == 0 || message.examples > EXAMPLES_MAX || message.correct > message.examples {
+            return Err(WireError::invalid(format!(
+                "{} correct of {} examples: 1 to {EXAMPLES_MAX} examples are allowed, and no more correct than that",
+                message.correct, message.examples
+            ))
+            .into());
+        }
+        let allowed =
+            self.runs.expecting(&worker, message.lease).and_then(|v| Some(v.work.get(&worker)?.examples_max));
+        if let Some(allowed) = allowed.filter(|allowed| message.examples > *allowed) {
+            return Err(WireError::invalid(format!(
+                "an evaluation on {} examples, this worker offered {allowed}",
+                message.examples
+            ))
+            .into());
+        }
+        let measured = Measured { loss, correct: message.correct, examples: message.examples };
+        let lease = message.lease;
+        self.ask(&worker.clone(), lease, |answer| Command::Evaluation { worker, lease, measured, answer })
+            .await?;
+        Ok(Response::new(v1::SubmitEvaluationResponse {}))
+    }
+
+    async fn decline(
+        &self,
+        request: Request<v1::DeclineRequest>,
+    ) -> Result<Response<v1::DeclineResponse>, Status> {
+        let worker = self.seen(&request, request.get_ref().session)?.name;
+        let message = request.into_inner();
+        if message.reason.len() > REASON_BYTES_MAX {
+            return Err(WireError::invalid(format!(
+                "reason of {} bytes, at most {REASON_BYTES_MAX} are allowed",
+                message.reason.len()
+            ))
+            .into());
+        }
+        let event = Event::Declined { worker: worker.clone(), lease: message.lease, reason: message.reason };
+        self.ask(&worker, message.lease, |answer| Command::Event { event, answer }).await?;
+        Ok(Response::new(v1::DeclineResponse {}))
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        let worker = caller(&request)?.name;
+        self.shared.workers.leave(&worker, request.get_ref().session);
+        tracing::info!(%worker, "worker left");
+        Ok(Response::new(v1::LeaveResponse {}))
+    }
+}
+
+/// A loss that can be averaged over any number of examples and stay finite.
+fn loss(what: &str, value: f64) -> Result<f64, WireError> {
+    if convert::finite(what, value)?.abs() > LOSS_MAX {
+        return Err(WireError::invalid(format!(
+            "{what} is {value:e}, at most {LOSS_MAX:e} is taken: training diverged"
+        )));
+    }
+    Ok(value)
+}
+
+/// The newest protocol that both sides speak.
+fn negotiate(min: u32, max: u32) -> Result<u32, WireError> {
+    let common = max.min(*PROTOCOL.end());
+    if min > max || common < min || common < *PROTOCOL.start() {
+        return Err(WireError::new(
+            ErrorCode::Version,
+            format!(
+                "the worker speaks protocol {min} to {max}, this coordinator {} to {}: upgrade the older one",
+                PROTOCOL.start(),
+                PROTOCOL.end()
+            ),
+        ));
+    }
+    Ok(common)
+}
+
+fn datasets(offered: Vec<v1::Dataset>) -> Result<Vec<Dataset>, WireError> {
+    if offered.len() > DATASETS_MAX {
+        return Err(WireError::invalid(format!(
+            "{} datasets, at most {DATASETS_MAX} are allowed",
+            offered.len()
+        )));
+    }
+    offered
+        .into_iter()
+        .map(|d| {
+            let name = convert::name("dataset", &d.name)?;
+            if d.rows > EXAMPLES_MAX || d.columns.len() > COLUMNS_MAX {
+                return Err(WireError::invalid(format!(
+                    "dataset '{name}' has {} rows and {} columns, at most {EXAMPLES_MAX} and {COLUMNS_MAX} are allowed",
+                    d.rows,
+                    d.columns.len()
+                )));
+            }
+            Ok(Dataset { name, rows: d.rows, })
+        })
+        .collect()
+}
+
+/// Text of a worker for people: bounded, on one line.
+fn shorten(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
+}
+
+fn to_wire(view: &View, assignment: &Assignment, now: u64) -> v1::Work {
+    let context = &view.context;
+    let kind = match assignment.kind {
+        round::WorkKind::Train => v1::WorkKind::Train,
+        round::WorkKind::Evaluate => v1::WorkKind::Evaluate,
+    };
+    let bytes = view.model.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
+    let shards = context.prepared.shards.as_ref();
+    let shard = assignment.shard.and_then(|index| shards?.get(index as usize));
+    v1::Work {
+        run: context.run.to_string(),
+        round: assignment.round,
+        lease: assignment.lease,
+        kind: kind.into(),
+        job: context.job_text.clone(),
+        model: Some(convert::blob_ref(assignment.model, bytes)),
+        shard: shard.and_then(|s| Some(convert::blob_ref(s.table.digest.parse().ok()?, s.table.bytes))),
+        features: context.prepared.features.clone(),
+        classes: context.prepared.classes.clone(),
+        examples_max: assignment.examples_max,
+        deadline_ms: assignment.deadline.saturating_sub(now),
+    }
+}
+
+/// Whether the work of `worker` names a file: its bytes where the run holds them, `Some(None)` where
+/// they are to be read.
+fn named(view: &View, worker: &Name, digest: &Digest) -> Option<Option<bytes::Bytes>> {
+    let assignment = view.work.get(worker)?;
+    if assignment.model == *digest {
+        let kept = view.model.as_ref().filter(|(kept, _)| kept == digest);
+        return Some(kept.map(|(_, bytes)| bytes.clone()));
+    }
+    let shards = view.context.prepared.shards.as_ref()?;
+    let shard = shards.get(assignment.shard? as usize)?;
+    (shard.table.digest == digest.to_string()).then_some(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_negotiated() {
+        assert_eq!(negotiate(1, 1), Ok(1));
+        assert_eq!(negotiate(1, 9), Ok(1));
+        for (min, max) in [(2, 9), (0, 0), (3, 2)] {
+            assert_eq!(negotiate(min, max).unwrap_err().code, ErrorCode::Version);
+        }
+    }
+
+    #[test]
+    fn workers_cannot_flood_the_table() {
+        let dataset = |name: &str, rows| v1::Dataset { name: name.into(), rows, columns: vec![] };
+        assert!(datasets(vec![dataset("iris", 150)]).is_ok());
+        assert!(datasets(vec![dataset("../iris", 150)]).is_err());
+        assert!(datasets(vec![dataset("iris", u64::MAX)]).is_err());
+        assert!(datasets(vec![dataset("iris", 1); DATASETS_MAX + 1]).is_err());
+        assert_eq!(shorten("a\u{1b}[31m\nb"), "a[31mb");
+    }
+}
