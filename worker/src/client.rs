@@ -1,0 +1,261 @@
+//! The calls of one registered worker process, each with a time limit, and what their failures mean.
+
+use std::{error::Error, future::Future, io, time::Duration};
+
+use bytes::Bytes;
+use proto::{
+    PROTOCOL, chunks,
+    error::{ErrorCode, WireError},
+    v1::{self, training_client::TrainingClient, update_part::Part},
+};
+use service::dial::{self, DialError};
+use tonic::{Response, Status, Streaming, transport::Channel};
+
+/// How long one call may take that neither waits nor carries a payload.
+const CALL: Duration = Duration::from_secs(20);
+
+/// How long the coordinator may hold a poll.
+const POLL_WAIT: Duration = Duration::from_secs(20);
+
+/// How long to wait for the answer to the announcement that this process ends.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// The longest reason that is sent, in bytes.
+const REASON_BYTES_MAX: usize = 2048;
+
+/// Why a call did not work, by what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// There is no connection, or it broke: connect again.
+    #[error("{0}")]
+    Broken(String),
+    /// One side does not accept the other: trying again does not help.
+    #[error(transparent)]
+    Dial(DialError),
+    /// The coordinator refuses, with a code.
+    #[error(transparent)]
+    Refused(WireError),
+}
+
+impl CallError {
+    /// The code of a refusal.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused(error) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    /// The work, or this session, is over.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.code(), Some(ErrorCode::Stale | ErrorCode::NotFound))
+    }
+}
+
+impl From<DialError> for CallError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Unreachable { .. } => Self::Broken(error.to_string()),
+            error => Self::Dial(error),
+        }
+    }
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        if let Some(error) = dial::classify(&status) {
+            return error.into();
+        }
+        let error = WireError::from(status.clone());
+        // A status without details was made by the transport, not by a coordinator.
+        let transport = matches!(error.code, ErrorCode::Unavailable | ErrorCode::Internal);
+        if status.details().is_empty() && transport {
+            return Self::Broken(cause(&status));
+        }
+        Self::Refused(error)
+    }
+}
+
+/// A registered worker process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    rpc: TrainingClient<Channel>,
+    session: u64,
+    lease: Duration,
+}
+
+impl Client {
+    /// Announces this process on `channel`.
+    pub(crate) async fn register(
+        channel: Channel,
+        datasets: Vec<v1::Dataset>,
+        device: &str,
+    ) -> Result<Self, CallError> {
+        let mut rpc = TrainingClient::new(channel);
+        let request = v1::RegisterRequest {
+            protocol_min: *PROTOCOL.start(),
+            protocol_max: *PROTOCOL.end(),
+            datasets,
+            device: device.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let answer = within(CALL, rpc.register(request)).await?;
+        if !PROTOCOL.contains(&answer.protocol) {
+            let message = format!(
+                "the coordinator chose protocol {}, this worker speaks {} to {}: upgrade the older one",
+                answer.protocol,
+                PROTOCOL.start(),
+                PROTOCOL.end()
+            );
+            return Err(CallError::Refused(WireError::new(ErrorCode::Version, message)));
+        }
+        Ok(Self { rpc, session: answer.session, lease: Duration::from_millis(answer.lease_ms) })
+    }
+
+    /// How long the coordinator keeps work for a worker that it does not hear of.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Waits for work, at most [`POLL_WAIT`].
+    pub(crate) async fn poll(&self) -> Result<Option<v1::Work>, CallError> {
+        let wait_ms = u64::try_from(POLL_WAIT.as_millis()).unwrap_or(u64::MAX);
+        let request = v1::PollRequest { session: self.session, wait_ms };
+        Ok(within(POLL_WAIT + CALL, self.rpc.clone().poll(request)).await?.work)
+    }
+
+    /// Tells how far the work is and renews its lease; `true`: the work is no longer wanted.
+    pub(crate) async fn progress(&self, lease: u64, percent: u32) -> Result<bool, CallError> {
+        let request = v1::ProgressRequest { session: self.session, lease, percent };
+        Ok(within(CALL, self.rpc.clone().progress(request)).await?.abandon)
+    }
+
+    /// Opens a blob of the present work at an offset.
+    pub(crate) async fn fetch(
+        &self,
+        digest: Vec<u8>,
+        offset: u64,
+    ) -> Result<Streaming<v1::Chunk>, CallError> {
+        let request = v1::FetchRequest { session: self.session, digest, offset };
+        within(CALL, self.rpc.clone().fetch(request)).await
+    }
+
+    /// Sends a trained update: `examples` rows, their mean loss, and the payload; within `limit`.
+    pub(crate) async fn submit_update(
+        &self,
+        lease: u64,
+        examples: u64,
+        train_loss: f64,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Result<(), CallError> {
+        let header = v1::UpdateHeader {
+            session: self.session,
+            lease,
+            examples,
+            train_loss,
+            payload: Some(chunks::announce(&payload)),
+        };
+        let first = v1::UpdatePart { part: Some(Part::Header(header)) };
+        let rest = chunks::split(payload, 0).map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });
+        let parts = tokio_stream::iter(std::iter::once(first).chain(rest));
+        within(limit, self.rpc.clone().submit_update(parts)).await?;
+        Ok(())
+    }
+
+    /// Sends the metrics of a candidate: mean loss and right answers over `examples` rows.
+    pub(crate) async fn submit_evaluation(
+        &self,
+        lease: u64,
+        examples: u64,
+        loss: f64,
+        correct: u64,
+    ) -> Result<(), CallError> {
+        let request = v1::SubmitEvaluationRequest { session: self.session, lease, examples, loss, correct };
+        within(CALL, self.rpc.clone().submit_evaluation(request)).await?;
+        Ok(())
+    }
+
+    /// Hands work back; a longer reason than the protocol allows is cut.
+    pub(crate) async fn decline(&self, lease: u64, reason: &str) -> Result<(), CallError> {
+        let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
+        let request = v1::DeclineRequest { session: self.session, lease, reason };
+        within(CALL, self.rpc.clone().decline(request)).await?;
+        Ok(())
+    }
+
+    /// Says that this process ends.
+    pub(crate) async fn leave(&self) -> Result<(), CallError> {
+        let request = v1::LeaveRequest { session: self.session };
+        within(LEAVE, self.rpc.clone().leave(request)).await?;
+        Ok(())
+    }
+}
+
+/// Asks for work in the name of a session that cannot exist, to see whether the role is accepted
+/// without disturbing a worker that runs with the same identity.
+pub(crate) async fn probe(channel: Channel) -> Result<(), CallError> {
+    let request = v1::PollRequest { session: 0, wait_ms: 0 };
+    match within(CALL, TrainingClient::new(channel).poll(request)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_over() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => {
+            Err(CallError::Broken(format!("the coordinator did not answer within {} s", limit.as_secs())))
+        }
+    }
+}
+
+/// Why the transport failed, in few words: the innermost cause, which the others repeat.
+fn cause(status: &Status) -> String {
+    let mut innermost: &(dyn Error + 'static) = status;
+    while let Some(error) = innermost.source() {
+        innermost = error;
+    }
+    let closed = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    match innermost.downcast_ref::<io::Error>() {
+        Some(error) if closed.contains(&error.kind()) => "the coordinator closed the connection".to_owned(),
+        _ if innermost.is::<Status>() => status.message().to_owned(),
+        _ => innermost.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_by_what_to_do() {
+        let ours = |code| CallError::from(Status::from(WireError::new(code, "why")));
+        assert!(ours(ErrorCode::Stale).is_over() && ours(ErrorCode::NotFound).is_over());
+        assert!(!ours(ErrorCode::Busy).is_over());
+        assert_eq!(ours(ErrorCode::Internal).code(), Some(ErrorCode::Internal));
+        assert_eq!(ours(ErrorCode::Unavailable).code(), Some(ErrorCode::Unavailable));
+        for status in [Status::unavailable("gone"), Status::unknown("h2"), Status::cancelled("reset")] {
+            assert!(matches!(CallError::from(status), CallError::Broken(_)));
+        }
+        let eof = Status::from_error(Box::new(io::Error::from(io::ErrorKind::UnexpectedEof)));
+        assert_eq!(CallError::from(eof).to_string(), "the coordinator closed the connection");
+        assert_eq!(CallError::from(Status::unavailable("gone")).to_string(), "gone");
+        assert_eq!(CallError::from(Status::permission_denied("no")).code(), Some(ErrorCode::Forbidden));
+    }
+
+    #[test]
+    fn an_unreachable_coordinator_may_come_back_and_an_untrusted_one_may_not() {
+        let address = "h:1".to_owned();
+        let cause = "x".to_owned();
+        let down = DialError::Unreachable { address: address.clone(), cause: cause.clone() };
+        assert!(matches!(CallError::from(down), CallError::Broken(_)));
+        let foreign = DialError::Untrusted { address, cause };
+        assert!(matches!(CallError::from(foreign), CallError::Dial(_)));
+    }
+}
