@@ -1,0 +1,16 @@
+//! A federation of real processes on this host: real binaries, real mutual TLS, real store. Used by
+//! the end-to-end tests in `tests/`.
+//!
+//! Waiting is always for a condition, with a deadline that only a defect reaches.
+
+#![allow(clippy::panic)] // a harness reports by failing the test
+
+mod federation;
+mod http;
+mod jobs;
+mod process;
+
+pub use federation::{Federation, Ran, Site, run_program};
+pub use http::http;
+pub use jobs::{IRIS, Job};
+pub use process::{Process, wait_for};
