@@ -333,6 +333,11 @@ impl Driver {
 
     fn tell(&mut self, note: &Note) {
         let text = note.to_string();
+        // A round that closed with everybody is a row of the table; only the others are news.
+        if matches!(note, Note::RoundClosed { updates, cohort, .. } if updates == cohort) {
+            tracing::debug!(run = %self.context.run, "{text}");
+            return;
+        }
         tracing::info!(run = %self.context.run, "{text}");
         self.events.push(&text);
     }

@@ -227,6 +227,9 @@ mod perform {
         fake.abandon();
         let step = worker.perform(&client, Work { job, model, shard, ..work() }).await.unwrap();
         assert_eq!(step, Step::Setback(Duration::ZERO));
+        // The next poll may want it under another lease; an empty one does not.
+        assert!(worker.training.is_some());
+        worker.idle();
         assert!(worker.training.is_none());
         assert!(worker.stop(Duration::from_secs(60)).await, "the training goes on");
     }
