@@ -13,7 +13,10 @@ use proto::{
 use service::task::Tasks;
 use tokio::sync::Mutex;
 
-use crate::store::{Changes, Index, StoreError};
+use crate::{
+    api::errors::internal,
+    store::{Changes, Index, StoreError},
+};
 
 /// How long a token is good for, unless the operator says otherwise.
 const TTL_DEFAULT: Duration = Duration::from_secs(3600);
@@ -172,9 +175,4 @@ fn store(index: &Index, invitation: &Invitation) -> Result<(), StoreError> {
     let mut changes = Changes::default();
     changes.put(&key, &value)?;
     index.commit(changes)
-}
-
-fn internal(error: &dyn std::fmt::Display) -> WireError {
-    tracing::error!(%error, "invitation");
-    WireError::new(ErrorCode::Internal, "internal error, the coordinator's log has the cause")
 }

@@ -37,6 +37,11 @@ impl WireError {
         Self::new(ErrorCode::Invalid, message)
     }
 
+    /// A defect or a fault of the coordinator's host, which logs the cause and tells nobody else.
+    pub fn internal() -> Self {
+        Self::new(ErrorCode::Internal, "internal error, the coordinator's log has the cause")
+    }
+
     /// The thing asked for does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::NotFound, message)

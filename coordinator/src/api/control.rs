@@ -16,7 +16,7 @@ use crate::{
     invitations::Invitations,
     registry::{Manifest, WEIGHTS},
     runs::{Command, Runs, Shared, View},
-    store::{RunRecord, RunState},
+    store::RunRecord,
 };
 
 /// The largest job file, in bytes.
@@ -266,16 +266,10 @@ fn summary(view: &View) -> v1::RunSummary {
 
 /// A run of an earlier process.
 fn stored(record: &RunRecord) -> v1::RunSummary {
-    let state = match record.state {
-        RunState::Active => "gathering",
-        RunState::Completed => "completed",
-        RunState::Failed => "failed",
-        RunState::Stopped => "stopped",
-    };
     v1::RunSummary {
         run: record.run.clone(),
         model: record.model.clone(),
-        state: state.to_owned(),
+        state: record.state.word().to_owned(),
         cause: record.cause.clone(),
         rounds_done: record.committed,
         rounds_planned: record.rounds,

@@ -16,9 +16,9 @@ use crate::{
 const BUSY: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// A defect or a fault of this host: logged whole, told in one word.
-pub(super) fn internal(error: &dyn std::fmt::Display) -> WireError {
+pub(crate) fn internal(error: &dyn std::fmt::Display) -> WireError {
     tracing::error!(%error, "internal error");
-    WireError::new(ErrorCode::Internal, "internal error, the coordinator's log has the cause")
+    WireError::internal()
 }
 
 pub(super) fn from_registry(error: RegistryError) -> WireError {

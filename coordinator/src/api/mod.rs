@@ -4,7 +4,7 @@
 pub(crate) mod authorize;
 pub(crate) mod control;
 pub(crate) mod enrolment;
-mod errors;
+pub(crate) mod errors;
 pub(crate) mod http;
 pub(crate) mod inference;
 pub(crate) mod registry;

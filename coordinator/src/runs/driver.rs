@@ -23,9 +23,6 @@ use crate::{
     store::{BlobRecord, RunRecord, RunState},
 };
 
-/// What a caller is told of a fault of this host.
-const INTERNAL: &str = "internal error, the coordinator's log has the cause";
-
 /// A clock tick at the latest after this time, so that silent workers are noticed.
 const TICK_MS: Millis = 500;
 
@@ -171,7 +168,7 @@ impl Driver {
                     }
                     Err(error) => {
                         tracing::error!(run = %self.context.run, %error, "run failed");
-                        self.reply(&mut answer, Err(WireError::new(ErrorCode::Internal, INTERNAL)));
+                        self.reply(&mut answer, Err(WireError::internal()));
                         events.push_back(Event::Failed { reason: error.to_string() });
                         break;
                     }
@@ -182,7 +179,7 @@ impl Driver {
             && let Err(error) = self.store_record().await
         {
             tracing::error!(run = %self.context.run, %error, "store run");
-            self.reply(&mut answer, Err(WireError::new(ErrorCode::Internal, INTERNAL)));
+            self.reply(&mut answer, Err(WireError::internal()));
         }
         self.reply(&mut answer, Ok(()));
     }

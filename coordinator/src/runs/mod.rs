@@ -357,12 +357,7 @@ fn load(
     let traffic = Arc::new(Traffic::default());
     let view = View {
         context: context.clone(),
-        state: match record.state {
-            RunState::Active => "gathering",
-            RunState::Completed => "completed",
-            RunState::Failed => "failed",
-            RunState::Stopped => "stopped",
-        },
+        state: record.state.word(),
         cause: record.cause.clone(),
         ended: record.state != RunState::Active,
         round: record.committed.saturating_add(1),

@@ -49,6 +49,18 @@ pub(crate) enum RunState {
     Stopped,
 }
 
+impl RunState {
+    /// The word for people and programs. An active run that nobody drives yet is gathering.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Active => "gathering",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// A committed round: `round/<run>/<number>`. What is told of it is in the version's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RoundRecord {
