@@ -155,6 +155,7 @@ impl Client {
             examples,
             train_loss,
             payload: Some(chunks::announce(&payload)),
+            offset: 0,
         };
         let first = v1::UpdatePart { part: Some(Part::Header(header)) };
         let rest = chunks::split(payload, 0).map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });

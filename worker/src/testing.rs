@@ -173,6 +173,13 @@ impl Training for Fake {
         Ok(Response::new(tokio_stream::iter(chunks)))
     }
 
+    async fn update_status(
+        &self,
+        _: Request<v1::UpdateStatusRequest>,
+    ) -> Result<Response<v1::UpdateStatusResponse>, Status> {
+        Ok(Response::new(v1::UpdateStatusResponse { offset: 0, accepted: false }))
+    }
+
     async fn submit_update(
         &self,
         request: Request<Streaming<v1::UpdatePart>>,

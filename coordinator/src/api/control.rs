@@ -165,6 +165,35 @@ impl Service for Control {
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(messages))))
     }
 
+    type RunEventsStream = Reply<v1::RunEvent>;
+
+    async fn run_events(
+        &self,
+        _: Request<v1::RunEventsRequest>,
+    ) -> Result<Response<Self::RunEventsStream>, Status> {
+        Err(Status::unimplemented("in progress"))
+    }
+
+    async fn pause_run(&self, _: Request<v1::PauseRunRequest>) -> Result<Response<v1::PauseRunResponse>, Status> {
+        Err(Status::unimplemented("in progress"))
+    }
+
+    async fn resume_run(&self, _: Request<v1::ResumeRunRequest>) -> Result<Response<v1::ResumeRunResponse>, Status> {
+        Err(Status::unimplemented("in progress"))
+    }
+
+    async fn show_worker(&self, _: Request<v1::ShowWorkerRequest>) -> Result<Response<v1::ShowWorkerResponse>, Status> {
+        Err(Status::unimplemented("in progress"))
+    }
+
+    async fn drain_worker(&self, _: Request<v1::DrainWorkerRequest>) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        Err(Status::unimplemented("in progress"))
+    }
+
+    async fn revoke_worker(&self, _: Request<v1::RevokeWorkerRequest>) -> Result<Response<v1::RevokeWorkerResponse>, Status> {
+        Err(Status::unimplemented("in progress"))
+    }
+
     async fn stop_run(
         &self,
         request: Request<v1::StopRunRequest>,

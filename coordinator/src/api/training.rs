@@ -285,6 +285,13 @@ impl Service for Training {
         Ok(Response::new(Box::pin(tokio_stream::iter(sent))))
     }
 
+    async fn update_status(
+        &self,
+        _: Request<v1::UpdateStatusRequest>,
+    ) -> Result<Response<v1::UpdateStatusResponse>, Status> {
+        Ok(Response::new(v1::UpdateStatusResponse { offset: 0, accepted: false }))
+    }
+
     async fn submit_update(
         &self,
         request: Request<Streaming<v1::UpdatePart>>,
@@ -428,6 +435,8 @@ fn to_wire(view: &View, assignment: &Assignment, now: u64) -> v1::Work {
         classes: context.prepared.classes.clone(),
         examples_max: assignment.examples_max,
         deadline_ms: assignment.deadline.saturating_sub(now),
+        owed: Vec::new(),
+        part: assignment.shard.unwrap_or(0),
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) fn work() -> Work {
         features: vec!["x".to_owned()],
         classes: vec!["a".to_owned(), "b".to_owned()],
         examples_max: 8,
+        owed: Vec::new(),
+        part: 0,
         deadline_ms: 60_000,
     }
 }
