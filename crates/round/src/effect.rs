@@ -18,7 +18,7 @@ pub enum Effect {
         /// The sum of the examples of the cohort.
         examples_max: u64,
     },
-    /// Add this update to the accumulator, then acknowledge it to the worker.
+    /// Add this update to the accumulator.
     Fold {
         /// Whose.
         worker: Name,
@@ -29,14 +29,17 @@ pub enum Effect {
         /// Its weight.
         examples: u64,
     },
-    /// The same update was folded before: acknowledge it again, do not add it.
+    /// Everything up to this event must be durable before what follows in this list is done: what
+    /// follows tells somebody.
+    Persist,
+    /// Tell the worker that its contribution is in.
     Acknowledge {
         /// Whose.
         worker: Name,
         /// Which work.
         lease: Lease,
     },
-    /// Keep these metrics, then acknowledge them to the worker.
+    /// Keep these metrics.
     KeepEvaluation {
         /// Whose.
         worker: Name,
@@ -131,6 +134,41 @@ pub enum Note {
         /// Why, for people.
         reason: String,
     },
+    /// A worker is away whose update was acknowledged before the restart: it is waited for.
+    WorkerAwaited {
+        /// Who.
+        worker: Name,
+        /// In which round.
+        round: u32,
+    },
+    /// A worker gets no new work, or does again.
+    WorkerDrained {
+        /// Who.
+        worker: Name,
+        /// Whether it is left out of later rounds.
+        drained: bool,
+    },
+    /// The coordinator was restarted in the middle of a round, which goes on.
+    RoundReopened {
+        /// Which.
+        round: u32,
+        /// Updates that were acknowledged before and are asked for again.
+        owed: u32,
+    },
+    /// Other bytes came for an update that was acknowledged before the restart: they count instead.
+    UpdateReplaced {
+        /// Whose.
+        worker: Name,
+        /// In which round.
+        round: u32,
+    },
+    /// No further round is opened for now.
+    Paused {
+        /// Who and why, for people.
+        reason: String,
+    },
+    /// Rounds are opened again.
+    Resumed,
     /// A round closed with this many updates.
     RoundClosed {
         /// Which.
@@ -158,6 +196,11 @@ pub enum Note {
 pub enum Outcome {
     /// All rounds are committed.
     Completed,
+    /// No round was better than an earlier one for as long as the plan's patience.
+    StoppedEarly {
+        /// Rounds in a row without a better version.
+        unimproved: u32,
+    },
     /// It cannot go on.
     Failed {
         /// Why, for people.
@@ -178,6 +221,30 @@ impl fmt::Display for Note {
             Self::WorkerExcluded { worker, reason } => {
                 write!(f, "{worker} is left out for the rest of the run: {reason}")
             }
+            Self::WorkerAwaited { worker, round } => {
+                write!(
+                    f,
+                    "round {round}: {worker} is away, waiting for its acknowledged update to come again"
+                )
+            }
+            Self::WorkerDrained { worker, drained: true } => {
+                write!(f, "{worker} is drained: it gets no new work")
+            }
+            Self::WorkerDrained { worker, drained: false } => write!(f, "{worker} is no longer drained"),
+            Self::RoundReopened { round, owed } => {
+                write!(
+                    f,
+                    "round {round} goes on after a restart of the coordinator, {owed} updates are asked for again"
+                )
+            }
+            Self::UpdateReplaced { worker, round } => {
+                write!(
+                    f,
+                    "round {round}: {worker} sent other bytes than those acknowledged before the restart, they count instead"
+                )
+            }
+            Self::Paused { reason } => write!(f, "{reason}; no further round is opened until it is resumed"),
+            Self::Resumed => write!(f, "resumed"),
             Self::RoundClosed { round, updates, cohort } => {
                 write!(f, "round {round} closed with {updates} of {cohort} updates")
             }

@@ -23,12 +23,30 @@ pub enum Event {
         /// Who, and which process of each.
         workers: Vec<(Name, Session)>,
     },
+    /// These workers were not heard of for a whole lease. Only [`crate::Machine::overdue`] makes this
+    /// event: it turns what is known in memory into a fact that can be replayed.
+    WorkersSilent {
+        /// Who, and which process of each.
+        workers: Vec<(Name, Session)>,
+    },
     /// A worker process ended, or its connection broke for good.
     WorkerLeft {
         /// Who.
         worker: Name,
         /// Which process.
         session: Session,
+    },
+    /// An operator wants no new work for this worker, or (`drained` is false) allows it again.
+    WorkerDrained {
+        /// Who.
+        worker: Name,
+        /// Whether it is left out of later rounds.
+        drained: bool,
+    },
+    /// An operator ends the part of this worker for good; what it sent to the open round is dropped.
+    WorkerRevoked {
+        /// Who.
+        worker: Name,
     },
     /// A worker told how far it is.
     Progress {
@@ -78,16 +96,26 @@ pub enum Event {
         /// Of the round.
         round: u32,
     },
-    /// The shell finished [`crate::Effect::Publish`]: the round is committed.
+    /// The shell finished [`crate::Effect::Publish`]: the round is committed. The record of this event
+    /// is the commit point.
     Published {
         /// The round.
         round: u32,
+        /// The version is better than every one before, by the metric of the run.
+        better: bool,
     },
     /// The shell could not do what an effect asked; the run fails.
     Failed {
         /// Why, for people.
         reason: String,
     },
+    /// An operator wants no further round for now; the open one goes on.
+    Pause {
+        /// Who and why, for people.
+        reason: String,
+    },
+    /// An operator lets a paused run go on.
+    Resume,
     /// An operator ends the run.
     Stop {
         /// Who and why, for people.
@@ -97,5 +125,12 @@ pub enum Event {
     AddRounds {
         /// How many.
         count: u32,
+    },
+    /// The shell is another process than before, and what was only in its memory is gone: sessions, leases,
+    /// and the sum of the updates that were folded.
+    Restarted {
+        /// The first lease of this process. Take a random one, so that leases which were handed out and
+        /// forgotten never match.
+        lease_base: Lease,
     },
 }

@@ -19,9 +19,9 @@ mod view;
 
 pub use effect::{Effect, Note, Outcome, Refusal};
 pub use event::Event;
-pub use machine::Machine;
+pub use machine::{Accepted, Machine, Saved, SavedMember, SavedWorker, Touched};
 pub use plan::{Committed, DataPlan, Evaluation, Plan};
-pub use view::{Assignment, Member, MemberState, Phase, WorkKind};
+pub use view::{Assignment, Member, MemberState, Phase, Standing, WorkKind};
 
 /// Milliseconds on a clock that never goes back.
 pub type Millis = u64;

@@ -4,6 +4,11 @@ mod evaluate;
 mod finish;
 mod gather;
 mod inspect;
+mod leases;
+mod operate;
+mod restart;
+mod roster;
+mod saved;
 mod train;
 mod workers;
 
@@ -12,13 +17,21 @@ use std::collections::BTreeMap;
 use params::{Digest, Name};
 
 use crate::{Committed, Effect, Event, Lease, MemberState, Millis, Phase, Plan, Refusal, Session};
-use workers::Worker;
+use leases::Leases;
+use roster::Roster;
+
+pub use saved::{Saved, SavedMember, SavedWorker};
 
 /// One run: where it is, who takes part, and what every worker should be doing.
 ///
-/// The shell feeds it every [`Event`] with the time, executes the effects in order, and sends
-/// [`Event::Tick`] no later than [`Machine::next_deadline`]. Work is level-triggered: workers ask
-/// [`Machine::assignment`] and are told the same thing as often as they ask.
+/// The shell feeds it every [`Event`] with the time and executes the effects in order. No later than
+/// [`Machine::next_deadline`] it asks [`Machine::overdue`] what time alone has brought about, and feeds
+/// that back. Work is level-triggered: workers ask [`Machine::assignment`] and are told the same thing as
+/// often as they ask.
+///
+/// After a step for which [`Machine::changed`] is true, the event and [`Machine::now`] belong in the
+/// journal. Replaying exactly these through `step` gives the same machine; what is left out (progress, who
+/// was seen when) is known in memory only, and no step decides by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     plan: Plan,
@@ -31,15 +44,19 @@ pub struct Machine {
     attempt: u32,
     /// No round was opened yet, so it is worth while to wait for a full cohort.
     first: bool,
-    workers: BTreeMap<Name, Worker>,
+    roster: Roster,
     /// While gathering: since when there are fewer than `cohort_min` workers.
     short_since: Option<Millis>,
     /// While gathering: since when there are `cohort_min` workers.
     enough_since: Option<Millis>,
     /// A worker was excluded since there were last enough workers.
     declined: bool,
+    /// An operator wants no further round: who and why.
+    paused: Option<String>,
     /// The cohort of the open round; empty while none is open.
     members: BTreeMap<Name, Work>,
+    /// Members with open work.
+    working: usize,
     /// When the open round ends its training, or the evaluation by workers.
     deadline: Millis,
     /// Why members of the last attempt were lost, the latest reason of each.
@@ -47,10 +64,44 @@ pub struct Machine {
     candidate: Option<Digest>,
     /// What was accepted in the open round.
     accepted: Accepted,
+    /// Updates of the open round that were acknowledged before a restart, and whose bytes are wanted again.
+    owed: BTreeMap<Name, Digest>,
     /// What was accepted in the last committed round: a worker that missed the answer asks again.
     accepted_before: Accepted,
     /// A stop that arrived while a round was being committed.
     stop: Option<String>,
+    /// Rounds in a row that were not better than an earlier one.
+    unimproved: u32,
+    /// When each present worker was last heard of. In memory only.
+    leases: Leases,
+    aside: Aside,
+}
+
+/// What the shell asks after a step. No part of where the run is: it does not count when two machines are
+/// compared.
+#[derive(Clone, Debug)]
+struct Aside {
+    /// Whether the last step belongs in the journal.
+    changed: bool,
+    /// Whose work may have changed since the shell last asked.
+    touched: Touched,
+}
+
+impl PartialEq for Aside {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Aside {}
+
+/// Whose work may have changed since the shell last asked; see [`Machine::take_touched`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// That of these workers.
+    Workers(Vec<Name>),
+    /// That of everybody.
+    All,
 }
 
 /// What one worker of the cohort was given.
@@ -64,9 +115,11 @@ struct Work {
 
 /// Inputs that were accepted and can be acknowledged again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Accepted {
-    updates: BTreeMap<Name, (Lease, Digest)>,
-    evaluations: BTreeMap<Name, Lease>,
+pub struct Accepted {
+    /// The update of each worker: under which lease, and its digest.
+    pub updates: BTreeMap<Name, (Lease, Digest)>,
+    /// Under which lease each worker sent its metrics.
+    pub evaluations: BTreeMap<Name, Lease>,
 }
 
 impl Machine {
@@ -74,7 +127,7 @@ impl Machine {
     ///
     /// `lease_base` is the first lease; take a random one, so that the leases of an earlier process
     /// never match. If all rounds are committed, the first step ends the run, unless it adds rounds.
-    pub fn new(plan: Plan, from: Committed, lease_base: u64, now: Millis) -> Self {
+    pub fn new(plan: Plan, from: Committed, lease_base: Lease, now: Millis) -> Self {
         Self {
             plan,
             committed: from,
@@ -83,36 +136,48 @@ impl Machine {
             lease_next: lease_base,
             attempt: 1,
             first: true,
-            workers: BTreeMap::new(),
+            roster: Roster::default(),
             short_since: Some(now),
             enough_since: None,
             declined: false,
+            paused: None,
             members: BTreeMap::new(),
+            working: 0,
             deadline: now,
             losses: BTreeMap::new(),
             candidate: None,
             accepted: Accepted::default(),
+            owed: BTreeMap::new(),
             accepted_before: Accepted::default(),
             stop: None,
+            unimproved: 0,
+            leases: Leases::default(),
+            aside: Aside { changed: false, touched: Touched::All },
         }
     }
 
     /// Takes one event in and returns what the shell must do, in order.
     ///
-    /// `now` is in milliseconds; one earlier than a previous `now` counts as that. The event comes
-    /// first and the clock second: a worker that is heard of just after its lease ran out keeps it,
-    /// if no step came between.
+    /// `now` is in milliseconds; one earlier than a previous `now` counts as that. Nobody loses a lease
+    /// here: that is an event of its own, see [`Machine::overdue`]. So a worker that is heard of just after
+    /// its lease ran out keeps it, if nobody looked in between.
     #[must_use]
     pub fn step(&mut self, now: Millis, event: Event) -> Vec<Effect> {
         self.now = self.now.max(now);
+        self.aside.changed =
+            !matches!(event, Event::WorkersSeen { .. } | Event::Progress { .. } | Event::Tick);
         let mut out = Vec::new();
         self.take_in(event, &mut out);
-        self.expire(&mut out);
         // In this order, so that one step takes a failed attempt to the next one. A deadline of the
         // round that opens here is looked at by the next step: no step can loop.
         self.check_training(&mut out);
         self.check_evaluating(&mut out);
         self.check_gathering(&mut out);
+        // An answer that changes nothing leaves no trace, unless its sender came back by it.
+        let nothing_new =
+            matches!(out[..], [Effect::Reject { .. }] | [Effect::Persist, Effect::Acknowledge { .. }]);
+        self.aside.changed = (self.aside.changed || !out.is_empty()) && !nothing_new;
+        self.aside.changed |= std::mem::take(&mut self.roster.returned);
         out
     }
 
@@ -123,7 +188,10 @@ impl Machine {
             Event::WorkersSeen { workers } => {
                 workers.iter().for_each(|(worker, session)| self.seen(worker, *session, out));
             }
+            Event::WorkersSilent { workers } => self.silent(&workers, out),
             Event::WorkerLeft { worker, session } => self.left(&worker, session, out),
+            Event::WorkerDrained { worker, drained } => self.drained(worker, drained, out),
+            Event::WorkerRevoked { worker } => self.revoked(worker, out),
             Event::Progress { worker, lease, percent } => self.progress(worker, lease, percent, out),
             Event::UpdateReceived { worker, lease, digest, examples } => {
                 self.update_received(worker, lease, digest, examples, out);
@@ -132,10 +200,13 @@ impl Machine {
             Event::Declined { worker, lease, reason } => self.declined(worker, lease, reason, out),
             Event::Aggregated { round, candidate } => self.aggregated(round, candidate, out),
             Event::EvaluatedCentrally { round } => self.evaluated_centrally(round, out),
-            Event::Published { round } => self.published(round, out),
+            Event::Published { round, better } => self.published(round, better, out),
             Event::Failed { reason } => self.failed(reason, out),
+            Event::Pause { reason } => self.pause(reason, out),
+            Event::Resume => self.resume_rounds(out),
             Event::Stop { reason } => self.stopped(reason, out),
-            Event::AddRounds { count } => self.add_rounds(count),
+            Event::AddRounds { count } => self.add_rounds(count, out),
+            Event::Restarted { lease_base } => self.restarted(lease_base, out),
         }
     }
 
@@ -148,11 +219,30 @@ impl Machine {
         (self.plan.cohort_max as usize).max(self.cohort_min())
     }
 
+    fn cohort_select(&self) -> usize {
+        (self.plan.cohort_select as usize).max(self.cohort_max())
+    }
+
     fn lease(&mut self) -> Lease {
         let lease = self.lease_next;
         // Leases need only differ; a random first one may be close to the end of the numbers.
         self.lease_next = lease.wrapping_add(1);
         lease
+    }
+
+    /// The one place where the state of a member changes, so that the number of open works is right.
+    fn set_state(&mut self, name: &Name, state: MemberState) {
+        let Some(work) = self.members.get_mut(name) else { return };
+        let open = |state: &MemberState| usize::from(matches!(state, MemberState::Working { .. }));
+        self.working = self.working + open(&state) - open(&work.state);
+        work.state = state;
+        self.touch_work(name);
+    }
+
+    fn touch_work(&mut self, name: &Name) {
+        if let Touched::Workers(names) = &mut self.aside.touched {
+            names.push(name.clone());
+        }
     }
 
     fn reject(worker: Name, lease: Lease, refusal: Refusal, out: &mut Vec<Effect>) {

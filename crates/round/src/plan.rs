@@ -13,13 +13,16 @@ pub struct Plan {
     pub rounds: u32,
     /// Quorum: updates without which no round closes. At least 1.
     pub cohort_min: u32,
-    /// Workers picked for a round, and updates at which it closes. At least `cohort_min`.
+    /// Updates at which a round closes. At least `cohort_min`.
     pub cohort_max: u32,
+    /// Workers picked for a round; more than `cohort_max` is over-selection: the round closes without
+    /// the slowest. At least `cohort_max`.
+    pub cohort_select: u32,
     /// The longest a round may train, and the longest it may evaluate.
     pub deadline_ms: Millis,
     /// A worker that was not seen for this long is away, and its work is lost.
     pub lease_ms: Millis,
-    /// How long a run waits for `cohort_max` workers before its first round, once it has `cohort_min`.
+    /// How long a run waits for `cohort_select` workers before its first round, once it has `cohort_min`.
     pub gather_ms: Millis,
     /// How long a run waits for `cohort_min` workers before it fails.
     pub wait_ms: Millis,
@@ -29,6 +32,8 @@ pub struct Plan {
     pub data: DataPlan,
     /// Who measures a candidate version.
     pub evaluation: Evaluation,
+    /// Rounds in a row without a better version after which the run stops early; `None`: never.
+    pub patience: Option<u32>,
 }
 
 /// Whose data is trained on.

@@ -69,3 +69,16 @@ pub enum MemberState {
     /// Gone for this round.
     Lost,
 }
+
+/// What a worker is in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing<'a> {
+    /// It holds a lease.
+    pub present: bool,
+    /// Why it is left out for the rest of the run.
+    pub excluded: Option<&'a str>,
+    /// It is left out of later rounds.
+    pub drained: bool,
+    /// How far it is in the open round; `None`: it was not picked.
+    pub member: Option<MemberState>,
+}

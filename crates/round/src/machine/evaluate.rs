@@ -12,7 +12,7 @@ impl Machine {
         match self.plan.evaluation {
             Evaluation::None => self.publish(out),
             Evaluation::Central => {
-                self.phase = Phase::Evaluating;
+                self.set_phase(Phase::Evaluating);
                 out.push(Effect::EvaluateCentrally { round });
             }
             Evaluation::Workers => self.hand_out_candidate(),
@@ -30,23 +30,24 @@ impl Machine {
         self.touch(&worker, lease, out);
         let kept = [&self.accepted, &self.accepted_before];
         if kept.iter().any(|accepted| accepted.evaluations.get(&worker) == Some(&lease)) {
-            out.push(Effect::Acknowledge { worker, lease });
+            out.extend([Effect::Persist, Effect::Acknowledge { worker, lease }]);
             return;
         }
         let evaluating = self.phase == Phase::Evaluating;
-        let Some(work) = self.open_work(&worker, lease).filter(|_| evaluating) else {
+        if self.open_work(&worker, lease).filter(|_| evaluating).is_none() {
             Self::reject(worker, lease, Refusal::Stale, out);
             return;
-        };
-        work.state = MemberState::Done;
+        }
+        self.set_state(&worker, MemberState::Done);
         self.accepted.evaluations.insert(worker.clone(), lease);
-        out.push(Effect::KeepEvaluation { worker, lease });
+        out.push(Effect::KeepEvaluation { worker: worker.clone(), lease });
+        out.extend([Effect::Persist, Effect::Acknowledge { worker, lease }]);
     }
 
     /// Publishes when no more metrics can come, or time is up: they are wanted, not needed.
     pub(super) fn check_evaluating(&mut self, out: &mut Vec<Effect>) {
         let by_workers = self.phase == Phase::Evaluating && self.plan.evaluation == Evaluation::Workers;
-        if by_workers && (self.working() == 0 || self.now >= self.deadline) {
+        if by_workers && (self.working == 0 || self.now >= self.deadline) {
             self.lose_working("it sent no metrics before the deadline", out);
             self.publish(out);
         }
@@ -54,27 +55,30 @@ impl Machine {
 
     /// Each member whose update is in and who is there gets new work; the others have done theirs.
     fn hand_out_candidate(&mut self) {
-        self.phase = Phase::Evaluating;
+        self.set_phase(Phase::Evaluating);
         self.deadline = self.now.saturating_add(self.plan.deadline_ms);
         let members: Vec<Name> = self.members.keys().cloned().collect();
         for name in members {
             let lease = self.lease();
-            let present = self.workers.get(&name).filter(|worker| worker.present).map(|w| w.session);
+            let present = self.roster.workers.get(&name).filter(|worker| worker.present);
+            let session = present.and_then(|worker| worker.session);
             let folded = self.accepted.updates.contains_key(&name);
-            let Some(work) = self.members.get_mut(&name) else { continue };
-            match present.filter(|_| folded) {
+            let state = match session.filter(|_| folded) {
                 Some(session) => {
-                    work.lease = lease;
-                    work.session = session;
-                    work.state = MemberState::Working { percent: 0 };
+                    if let Some(work) = self.members.get_mut(&name) {
+                        work.lease = lease;
+                        work.session = session;
+                    }
+                    MemberState::Working { percent: 0 }
                 }
-                None => work.state = MemberState::Lost,
-            }
+                None => MemberState::Lost,
+            };
+            self.set_state(&name, state);
         }
     }
 
     fn publish(&mut self, out: &mut Vec<Effect>) {
-        self.phase = Phase::Publishing;
+        self.set_phase(Phase::Publishing);
         out.push(Effect::Publish { round: self.round() });
     }
 }

@@ -2,7 +2,7 @@ use super::Machine;
 use crate::{Effect, Outcome, Phase};
 
 impl Machine {
-    pub(super) fn published(&mut self, round: u32, out: &mut Vec<Effect>) {
+    pub(super) fn published(&mut self, round: u32, better: bool, out: &mut Vec<Effect>) {
         if self.phase != Phase::Publishing || round != self.round() {
             return;
         }
@@ -12,11 +12,13 @@ impl Machine {
         self.committed.round = round;
         self.attempt = 1;
         self.accepted_before = std::mem::take(&mut self.accepted);
+        self.unimproved = if better { 0 } else { self.unimproved.saturating_add(1) };
         self.start_gathering();
-        if let Some(cause) = self.stop.take()
-            && self.committed.round < self.plan.rounds
-        {
+        let more = self.committed.round < self.plan.rounds;
+        if let Some(cause) = self.stop.take().filter(|_| more) {
             self.end(Outcome::Stopped { cause }, out);
+        } else if more && self.plan.patience.is_some_and(|patience| self.unimproved >= patience) {
+            self.end(Outcome::StoppedEarly { unimproved: self.unimproved }, out);
         }
     }
 
@@ -27,23 +29,38 @@ impl Machine {
     pub(super) fn stopped(&mut self, reason: String, out: &mut Vec<Effect>) {
         match self.phase {
             // Past the point of no return: the round counts.
-            Phase::Publishing => self.stop = Some(reason),
+            Phase::Publishing => {
+                self.stop = Some(reason);
+                out.push(Effect::Persist);
+            }
             _ => self.end(Outcome::Stopped { cause: reason }, out),
         }
     }
 
-    pub(super) fn add_rounds(&mut self, count: u32) {
+    pub(super) fn add_rounds(&mut self, count: u32, out: &mut Vec<Effect>) {
         if count == 0 {
             return;
+        }
+        out.push(Effect::Persist);
+        if matches!(self.phase, Phase::Ended(_)) {
+            // From where it ended: rounds that were planned and not done are not brought back.
+            self.plan.rounds = self.committed.round;
         }
         self.plan.rounds = self.plan.rounds.saturating_add(count);
         if matches!(self.phase, Phase::Ended(_)) {
             self.start_gathering();
             self.attempt = 1;
             self.declined = false;
+            self.paused = None;
+            self.unimproved = 0;
             // An operator who lets a run go on has looked at why it ended: all workers count again.
-            for worker in self.workers.values_mut() {
-                worker.excluded = None;
+            let names: Vec<_> = self.roster.workers.keys().cloned().collect();
+            for name in names {
+                self.change_worker(&name, |worker| {
+                    if !worker.revoked {
+                        worker.excluded = None;
+                    }
+                });
             }
         }
     }
@@ -59,7 +76,7 @@ impl Machine {
         }
         self.close_round();
         self.stop = None;
-        self.phase = Phase::Ended(outcome.clone());
-        out.push(Effect::End(outcome));
+        self.set_phase(Phase::Ended(outcome.clone()));
+        out.extend([Effect::Persist, Effect::End(outcome)]);
     }
 }

@@ -1,6 +1,6 @@
 use params::Name;
 
-use super::{Accepted, Machine, Work, count32, duration};
+use super::{Accepted, Machine, Touched, Work, count32, duration};
 use crate::{Effect, MemberState, Outcome, Phase, cohort};
 
 /// Reasons that a cause quotes, and characters of each: they are foreign text.
@@ -10,15 +10,23 @@ const REASON_LEN_MAX: usize = 200;
 impl Machine {
     /// Waits for the workers of the next round, without one in progress.
     pub(super) fn start_gathering(&mut self) {
-        self.phase = Phase::Gathering;
+        self.set_phase(Phase::Gathering);
         self.short_since = None;
         self.enough_since = None;
         self.close_round();
     }
 
+    /// Another phase: everybody's work may be another one.
+    pub(super) fn set_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.aside.touched = Touched::All;
+    }
+
     /// Forgets the open round.
     pub(super) fn close_round(&mut self) {
         self.members.clear();
+        self.working = 0;
+        self.owed.clear();
         self.candidate = None;
         self.accepted = Accepted::default();
     }
@@ -32,8 +40,10 @@ impl Machine {
             self.end(Outcome::Completed, out);
             return;
         }
-        let eligible: Vec<Name> = self.eligible().into_iter().cloned().collect();
-        let (found, now) = (eligible.len(), self.now);
+        if self.paused.is_some() {
+            return;
+        }
+        let (found, now) = (self.eligible_count(), self.now);
         if found < self.cohort_min() {
             self.enough_since = None;
             let since = *self.short_since.get_or_insert(now);
@@ -47,29 +57,31 @@ impl Machine {
         self.declined = false;
         let since = *self.enough_since.get_or_insert(now);
         let waited = now.saturating_sub(since) >= self.plan.gather_ms;
-        if !self.first || waited || found >= self.cohort_max() {
-            self.open_round(&eligible, out);
+        if !self.first || waited || found >= self.cohort_select() {
+            self.open_round(out);
         }
     }
 
-    fn open_round(&mut self, eligible: &[Name], out: &mut Vec<Effect>) {
+    fn open_round(&mut self, out: &mut Vec<Effect>) {
         self.first = false;
-        self.assign_shards(eligible);
+        let eligible = self.eligible();
+        self.assign_shards(&eligible);
         let round = self.round();
-        let cohort = cohort::pick(self.plan.seed, round, eligible, self.cohort_max());
+        let cohort = cohort::pick(self.plan.seed, round, &eligible, self.cohort_select());
         self.losses.clear();
         self.members.clear();
         let mut examples_max = 0u64;
         for name in &cohort {
             let examples = self.examples_of(name);
             examples_max = examples_max.saturating_add(examples);
-            let session = self.workers.get(name).map_or(0, |worker| worker.session);
+            let session = self.roster.workers.get(name).and_then(|worker| worker.session).unwrap_or(0);
             let state = MemberState::Working { percent: 0 };
             let work = Work { lease: self.lease(), session, state, examples_max: examples };
             self.members.insert(name.clone(), work);
         }
+        self.working = self.members.len();
         self.deadline = self.now.saturating_add(self.plan.deadline_ms);
-        self.phase = Phase::Training;
+        self.set_phase(Phase::Training);
         out.push(Effect::OpenRound { round, attempt: self.attempt, cohort, examples_max });
     }
 
@@ -87,7 +99,7 @@ impl Machine {
     /// `; left out: NAME: REASON, ...`, or nothing.
     pub(super) fn left_out(&self) -> String {
         let excluded =
-            self.workers.iter().filter_map(|(name, worker)| Some((name, worker.excluded.as_ref()?)));
+            self.roster.workers.iter().filter_map(|(name, worker)| Some((name, worker.excluded.as_ref()?)));
         quote("; left out: ", excluded)
     }
 

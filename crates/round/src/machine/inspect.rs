@@ -1,8 +1,9 @@
-use params::Name;
+use params::{Digest, Name};
 
-use super::{Machine, duration};
+use super::{Machine, Touched, duration};
 use crate::{
-    Assignment, Committed, DataPlan, Evaluation, Member, MemberState, Millis, Phase, Plan, WorkKind,
+    Assignment, Committed, DataPlan, Evaluation, Event, Lease, Member, MemberState, Millis, Phase, Plan,
+    Standing, WorkKind,
 };
 
 impl Machine {
@@ -59,18 +60,94 @@ impl Machine {
         self.members.iter().map(member).collect()
     }
 
-    /// When to send [`crate::Event::Tick`] at the latest; `None`: only an event can change anything.
+    /// The work of this worker that is done in the open round, if any: its lease.
+    pub fn done(&self, worker: &Name) -> Option<Lease> {
+        let accepted = (&self.accepted.updates, &self.accepted.evaluations);
+        accepted.1.get(worker).copied().or_else(|| accepted.0.get(worker).map(|(lease, _)| *lease))
+    }
+
+    /// The digest of an update of this worker that was acknowledged before a restart, if its bytes are
+    /// wanted again.
+    pub fn owed(&self, worker: &Name) -> Option<Digest> {
+        self.owed.get(worker).copied()
+    }
+
+    /// The version that is being evaluated or published.
+    pub fn candidate(&self) -> Option<Digest> {
+        self.candidate
+    }
+
+    /// The latest time that was seen: with the event of the last step it belongs in the journal.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// Whether the event of the last step belongs in the journal: it changed more than what is known in
+    /// memory only.
+    pub fn changed(&self) -> bool {
+        self.aside.changed
+    }
+
+    /// Why no further round is opened, while a run is paused.
+    pub fn paused(&self) -> Option<&str> {
+        self.paused.as_deref()
+    }
+
+    /// Whether the run is paused and no round is open any more.
+    pub fn is_held(&self) -> bool {
+        self.paused.is_some() && self.phase == Phase::Gathering
+    }
+
+    /// What a worker is in this run, for people; `None`: it was never heard of.
+    pub fn standing(&self, worker: &Name) -> Option<Standing<'_>> {
+        let known = self.roster.workers.get(worker)?;
+        let state = self.members.get(worker).map(|work| work.state.clone());
+        Some(Standing {
+            present: known.present,
+            excluded: known.excluded.as_deref(),
+            drained: known.drained,
+            member: state,
+        })
+    }
+
+    /// Whose work may have changed since this was last asked.
+    pub fn take_touched(&mut self) -> Touched {
+        std::mem::replace(&mut self.aside.touched, Touched::Workers(Vec::new()))
+    }
+
+    /// When to ask [`Machine::overdue`] at the latest; `None`: only an event can change anything.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let own = match self.phase {
-            Phase::Ended(_) => return None,
-            Phase::Gathering => Some(self.gathering_deadline()),
+        if matches!(self.phase, Phase::Ended(_)) {
+            return None;
+        }
+        self.own_deadline().into_iter().chain(self.leases.next_end(self.plan.lease_ms)).min()
+    }
+
+    /// What time alone has brought about at `now`, to be fed to [`Machine::step`] at the same time; ask
+    /// again until there is nothing.
+    ///
+    /// Workers that were silent for a lease come first, all of one moment in one event.
+    pub fn overdue(&self, now: Millis) -> Option<Event> {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return None;
+        }
+        let now = self.now.max(now);
+        let session = |name: &Name| Some((name.clone(), self.roster.workers.get(name)?.session?));
+        let workers: Vec<_> = self.leases.silent(now, self.plan.lease_ms).filter_map(session).collect();
+        if !workers.is_empty() {
+            return Some(Event::WorkersSilent { workers });
+        }
+        self.own_deadline().filter(|at| *at <= now).map(|_| Event::Tick)
+    }
+
+    /// When the phase ends by itself.
+    fn own_deadline(&self) -> Option<Millis> {
+        match self.phase {
+            Phase::Gathering => self.gathering_deadline(),
             Phase::Training => Some(self.deadline),
             Phase::Evaluating => (self.plan.evaluation == Evaluation::Workers).then_some(self.deadline),
-            Phase::Aggregating | Phase::Publishing => None,
-        };
-        let present = self.workers.values().filter(|worker| worker.present);
-        let leases = present.map(|worker| worker.seen.saturating_add(self.plan.lease_ms));
-        own.into_iter().chain(leases).min()
+            Phase::Aggregating | Phase::Publishing | Phase::Ended(_) => None,
+        }
     }
 
     /// For people: what a gathering run lacks. The caller knows the dataset that workers must offer.
@@ -78,28 +155,35 @@ impl Machine {
         if self.phase != Phase::Gathering {
             return None;
         }
-        let found = self.eligible().len();
+        if let Some(reason) = &self.paused {
+            return Some(reason.clone());
+        }
+        let found = self.eligible_count();
         // In whole seconds: people read it.
-        let wait =
-            duration(self.gathering_deadline().saturating_sub(self.now).div_ceil(1000).saturating_mul(1000));
+        let until = self.gathering_deadline().unwrap_or(self.now);
+        let wait = duration(until.saturating_sub(self.now).div_ceil(1000).saturating_mul(1000));
         let left_out = self.left_out();
         Some(if found < self.cohort_min() {
             let needed = self.cohort_min();
             format!("{found} of at least {needed} workers, for at most {wait} more{left_out}")
         } else {
-            let wanted = self.cohort_max();
+            let wanted = self.cohort_select();
             format!("{found} of {wanted} workers, for at most {wait} more{left_out}")
         })
     }
 
-    fn gathering_deadline(&self) -> Millis {
+    /// When gathering ends by itself; a paused run waits for an operator.
+    fn gathering_deadline(&self) -> Option<Millis> {
         if self.committed.round >= self.plan.rounds {
-            return self.now;
+            return Some(self.now);
         }
-        match (self.enough_since, self.short_since) {
+        if self.paused.is_some() {
+            return None;
+        }
+        Some(match (self.enough_since, self.short_since) {
             (Some(since), _) => since.saturating_add(self.plan.gather_ms),
             (None, Some(since)) => since.saturating_add(self.plan.wait_ms),
             (None, None) => self.now,
-        }
+        })
     }
 }

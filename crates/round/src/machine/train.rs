@@ -7,6 +7,7 @@ impl Machine {
     pub(super) fn progress(&mut self, worker: Name, lease: Lease, percent: u32, out: &mut Vec<Effect>) {
         self.touch(&worker, lease, out);
         match self.members.get_mut(&worker).filter(|work| work.lease == lease).map(|work| &mut work.state) {
+            // In memory only, like the lease: people see it, nothing is decided by it.
             Some(MemberState::Working { percent: known }) => *known = percent.min(100),
             // Overtaken by its own result.
             Some(MemberState::Done) => {}
@@ -25,7 +26,8 @@ impl Machine {
         self.touch(&worker, lease, out);
         if let Some(known) = self.update_of(&worker, lease) {
             if known == digest {
-                out.push(Effect::Acknowledge { worker, lease });
+                // The first answer may still wait for the journal, and so must this one.
+                out.extend([Effect::Persist, Effect::Acknowledge { worker, lease }]);
             } else {
                 Self::reject(worker, lease, Refusal::Duplicate, out);
             }
@@ -41,9 +43,14 @@ impl Machine {
             Self::reject(worker, lease, Refusal::Weight { claimed: examples, allowed }, out);
             return;
         }
-        work.state = MemberState::Done;
+        self.set_state(&worker, MemberState::Done);
         self.accepted.updates.insert(worker.clone(), (lease, digest));
-        out.push(Effect::Fold { worker, lease, digest, examples });
+        if self.owed.remove(&worker).is_some_and(|acknowledged| acknowledged != digest) {
+            let round = self.round();
+            out.push(Effect::Tell(Note::UpdateReplaced { worker: worker.clone(), round }));
+        }
+        out.push(Effect::Fold { worker: worker.clone(), lease, digest, examples });
+        out.extend([Effect::Persist, Effect::Acknowledge { worker, lease }]);
     }
 
     pub(super) fn declined(&mut self, worker: Name, lease: Lease, reason: String, out: &mut Vec<Effect>) {
@@ -62,29 +69,31 @@ impl Machine {
             return;
         }
         let done = self.accepted.updates.len();
-        let working = self.working();
+        let working = self.working;
         let late = self.now >= self.deadline;
-        if done >= self.cohort_min() && (working == 0 || late) {
+        // What was acknowledged is in the version, or the attempt makes none.
+        let complete = self.owed.is_empty();
+        if complete && done >= self.cohort_min() && (working == 0 || late || done >= self.cohort_max()) {
             self.close_training(out);
         } else if late {
             self.lose_working("it sent no update before the deadline", out);
             self.fail_attempt(out);
-        } else if done.saturating_add(working) < self.cohort_min() {
+        } else if done.saturating_add(working) < self.cohort_min() || self.owes_for_ever() {
             // The others are not to blame, and are not told to be lost.
             self.fail_attempt(out);
         }
     }
 
-    /// Members with open work.
-    pub(super) fn working(&self) -> usize {
-        self.members.values().filter(|work| matches!(work.state, MemberState::Working { .. })).count()
+    /// A member will not send its acknowledged update again: it handed its work back.
+    fn owes_for_ever(&self) -> bool {
+        let lost = |name| self.members.get(name).is_none_or(|work| work.state == MemberState::Lost);
+        self.owed.keys().any(lost)
     }
 
     /// The work that this worker holds under this lease, if it is open.
-    pub(super) fn open_work(&mut self, worker: &Name, lease: Lease) -> Option<&mut Work> {
-        let open =
-            |work: &&mut Work| work.lease == lease && matches!(work.state, MemberState::Working { .. });
-        self.members.get_mut(worker).filter(open)
+    pub(super) fn open_work(&self, worker: &Name, lease: Lease) -> Option<&Work> {
+        let open = |work: &&Work| work.lease == lease && matches!(work.state, MemberState::Working { .. });
+        self.members.get(worker).filter(open)
     }
 
     pub(super) fn lose_working(&mut self, reason: &str, out: &mut Vec<Effect>) {
@@ -102,17 +111,21 @@ impl Machine {
     }
 
     fn close_training(&mut self, out: &mut Vec<Effect>) {
-        self.lose_working("it sent no update before the deadline", out);
+        if self.now >= self.deadline {
+            self.lose_working("it sent no update before the deadline", out);
+        } else {
+            self.release_working();
+        }
         let round = self.round();
         let (updates, _) = self.updates_and_needed();
         let cohort = count32(self.members.len());
-        self.phase = Phase::Aggregating;
+        self.set_phase(Phase::Aggregating);
         out.push(Effect::Tell(Note::RoundClosed { round, updates, cohort }));
         out.push(Effect::Aggregate { round });
     }
 
-    fn fail_attempt(&mut self, out: &mut Vec<Effect>) {
-        let found = self.eligible().len();
+    pub(super) fn fail_attempt(&mut self, out: &mut Vec<Effect>) {
+        let found = self.eligible_count();
         if self.declined && found < self.cohort_min() {
             let cause = self.shortage(found);
             self.end(Outcome::Failed { cause }, out);
@@ -128,9 +141,26 @@ impl Machine {
             self.end(Outcome::Failed { cause }, out);
             return;
         }
+        self.next_attempt(out);
+    }
+
+    /// Drops what the attempt has, and gathers for the next one from the same base version.
+    pub(super) fn next_attempt(&mut self, out: &mut Vec<Effect>) {
+        let (round, attempt) = (self.round(), self.attempt);
+        let (updates, needed) = self.updates_and_needed();
         out.push(Effect::Discard { round });
         out.push(Effect::Tell(Note::AttemptFailed { round, attempt, updates, needed }));
         self.attempt = attempt.saturating_add(1);
         self.start_gathering();
+    }
+
+    /// The round has all that it wants: who still works was picked in excess, and is not to blame.
+    fn release_working(&mut self) {
+        let members: Vec<Name> = self.members.keys().cloned().collect();
+        for name in members {
+            if matches!(self.members.get(&name).map(|w| &w.state), Some(MemberState::Working { .. })) {
+                self.set_state(&name, MemberState::Lost);
+            }
+        }
     }
 }

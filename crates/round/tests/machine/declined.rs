@@ -13,7 +13,7 @@ fn leaves_the_worker_out_and_the_round_goes_on() {
     let _ = run.take(update("b", 101, "b", 1));
     let _ = run.take(update("c", 102, "c", 1));
     let _ = run.take(aggregated(1));
-    let effects = run.take(round::Event::Published { round: 1 });
+    let effects = run.take(round::Event::Published { round: 1, better: true });
     assert_eq!(effects, [open(2, 1, &["b", "c"], 50)]);
 }
 
@@ -24,13 +24,16 @@ fn ends_the_run_at_once_when_too_few_are_left() {
     assert_eq!(
         run.take(decline("c", 102, "line 3 is not a number")),
         [
-            lost("c", 1, "line 3 is not a number"),
-            excluded("c", "line 3 is not a number"),
-            Effect::Discard { round: 1 },
-            end_failed(
+            &[
+                lost("c", 1, "line 3 is not a number"),
+                excluded("c", "line 3 is not a number"),
+                Effect::Discard { round: 1 },
+            ][..],
+            &end_failed(
                 "1 of at least 2 workers can be used; left out: a: no such column, c: line 3 is not a number"
             ),
         ]
+        .concat()
     );
 }
 
@@ -41,7 +44,7 @@ fn does_not_end_a_later_round_that_lacks_another_worker() {
     let _ = run.take(update("b", 101, "b", 1));
     let _ = run.take(update("c", 102, "c", 1));
     let _ = run.take(aggregated(1));
-    let _ = run.take(round::Event::Published { round: 1 });
+    let _ = run.take(round::Event::Published { round: 1, better: true });
     let expected = [lost("c", 2, "it left"), Effect::Discard { round: 2 }, attempt_failed(2, 1, 0, 2)];
     assert_eq!(run.take(left("c", 3)), expected);
     let lacks = "1 of at least 2 workers, for at most 30 s more; left out: a: no such column";
@@ -78,7 +81,7 @@ fn quotes_foreign_reasons_within_bounds() {
         ends.extend(run.take(decline(worker, lease, &"é".repeat(1000))));
     }
     let reason = "é".repeat(200);
-    assert!(
-        ends.contains(&end_failed(&format!("5 of at least 6 workers can be used; left out: a: {reason}")))
-    );
+    assert!(ends.windows(2).any(
+        |pair| pair == end_failed(&format!("5 of at least 6 workers can be used; left out: a: {reason}"))
+    ));
 }

@@ -12,10 +12,10 @@ fn is_kept_and_the_last_one_publishes() {
     let assignment = run.machine.assignment(&name("b")).unwrap();
     assert_eq!((assignment.kind, assignment.lease), (WorkKind::Evaluate, 104));
     assert_eq!((assignment.model, assignment.shard), (digest("version 1"), Some(1)));
-    assert_eq!(run.take(metrics("b", 104)), [keep("b", 104)]);
+    assert_eq!(run.take(metrics("b", 104)), kept("b", 104));
     assert_eq!(run.members(), "a:0 b:done c:0");
-    assert_eq!(run.take(metrics("a", 103)), [keep("a", 103)]);
-    assert_eq!(run.take(metrics("c", 105)), [keep("c", 105), Effect::Publish { round: 1 }]);
+    assert_eq!(run.take(metrics("a", 103)), kept("a", 103));
+    assert_eq!(run.take(metrics("c", 105)), [&kept("c", 105)[..], &[Effect::Publish { round: 1 }]].concat());
 }
 
 #[test]
@@ -23,10 +23,10 @@ fn is_acknowledged_again_until_the_next_round_is_committed() {
     let mut run = evaluating();
     for (worker, lease) in [("a", 103), ("b", 104), ("c", 105)] {
         let _ = run.take(metrics(worker, lease));
-        assert_eq!(run.take(metrics(worker, lease)), [acknowledge(worker, lease)]);
+        assert_eq!(run.take(metrics(worker, lease)), acknowledged(worker, lease));
     }
-    let _ = run.take(Event::Published { round: 1 });
-    assert_eq!(run.take(metrics("a", 103)), [acknowledge("a", 103)]);
+    let _ = run.take(Event::Published { round: 1, better: true });
+    assert_eq!(run.take(metrics("a", 103)), acknowledged("a", 103));
 }
 
 #[test]
@@ -58,7 +58,8 @@ fn after_the_deadline_is_stale() {
     let effects = run.at(60_000, metrics("b", 104));
     assert_eq!(
         effects,
-        [keep("b", 104), lost("a", 1, late), lost("c", 1, late), Effect::Publish { round: 1 }]
+        [&kept("b", 104)[..], &[lost("a", 1, late), lost("c", 1, late), Effect::Publish { round: 1 }]]
+            .concat()
     );
     // Not without a trace: whoever holds a lease of the round was seen.
     assert_eq!(run.take(metrics("a", 103)), [reject("a", 103, Refusal::Stale)]);

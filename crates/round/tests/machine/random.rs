@@ -53,6 +53,16 @@ enum Op {
     },
     Failed,
     Stop,
+    Pause,
+    Resume,
+    Drain {
+        worker: usize,
+        drained: bool,
+    },
+    Revoke {
+        worker: usize,
+    },
+    Restarted,
     AddRounds {
         count: u32,
     },
@@ -74,7 +84,10 @@ fn op() -> impl Strategy<Value = Op> {
         12 => (worker.clone(), lease.clone(), any::<bool>(), 0..8u64)
             .prop_map(|(worker, lease, payload, examples)| Op::Update { worker, lease, payload, examples }),
         6 => (worker.clone(), lease.clone()).prop_map(|(worker, lease)| Op::Metrics { worker, lease }),
-        1 => (worker, lease).prop_map(|(worker, lease)| Op::Decline { worker, lease }),
+        1 => (worker.clone(), lease).prop_map(|(worker, lease)| Op::Decline { worker, lease }),
+        1 => (worker, any::<bool>()).prop_map(|(worker, drained)| Op::Drain { worker, drained }),
+        1 => prop_oneof![9 => Just(Op::Resume), 3 => Just(Op::Pause), 1 => Just(Op::Revoke { worker: 0 })],
+        2 => Just(Op::Restarted),
         8 => prop::bool::weighted(0.1).prop_map(|late| Op::Answer { late }),
         2 => Just(Op::Tick),
         1 => prop_oneof![Just(Op::Stop), Just(Op::Failed), (0..2u32).prop_map(|count| Op::AddRounds { count })],
@@ -120,6 +133,12 @@ fn event(op: &Op, machine: &Machine) -> Event {
         Op::Answer { late } => answer(machine, late),
         Op::Failed => Event::Failed { reason: "disk full".into() },
         Op::Stop => stop("enough"),
+        Op::Pause => Event::Pause { reason: "paused by a test".into() },
+        Op::Resume => Event::Resume,
+        Op::Drain { worker, drained } => Event::WorkerDrained { worker: name(WORKERS[worker]), drained },
+        Op::Revoke { worker } => Event::WorkerRevoked { worker: name(WORKERS[worker]) },
+        // Any number will do that no lease had before.
+        Op::Restarted => Event::Restarted { lease_base: machine.save().lease_next + 1000 },
         Op::AddRounds { count } => Event::AddRounds { count },
         Op::Tick => Event::Tick,
     }
@@ -130,8 +149,8 @@ fn answer(machine: &Machine, late: bool) -> Event {
     match machine.phase() {
         Phase::Aggregating => aggregated(round),
         Phase::Evaluating => Event::EvaluatedCentrally { round },
-        Phase::Publishing => Event::Published { round },
-        _ if late => Event::Published { round },
+        Phase::Publishing => Event::Published { round, better: true },
+        _ if late => Event::Published { round, better: true },
         _ => Event::Tick,
     }
 }
@@ -167,10 +186,17 @@ impl Rules {
         }
         if machine.committed().round != self.committed {
             assert_eq!(machine.committed().round, self.committed + 1, "rounds never skip");
-            assert_eq!(event, &Event::Published { round: self.committed + 1 });
+            assert_eq!(event, &Event::Published { round: self.committed + 1, better: true });
             assert!(self.aggregated, "only what was aggregated is committed");
             self.committed += 1;
             self.open = None;
+        }
+        if matches!(event, Event::Restarted { .. })
+            && effects.iter().any(|e| matches!(e, Effect::OpenRound { .. }))
+        {
+            // The sum is gone, and the same round is opened again.
+            self.open = None;
+            self.aggregated = false;
         }
         for effect in effects {
             self.effect(effect);
@@ -217,7 +243,7 @@ impl Rules {
                 self.ended = true;
             }
             Effect::KeepEvaluation { .. } => assert!(self.aggregated),
-            Effect::Acknowledge { .. } | Effect::Reject { .. } | Effect::Tell(_) => {}
+            Effect::Persist | Effect::Acknowledge { .. } | Effect::Reject { .. } | Effect::Tell(_) => {}
         }
     }
 
@@ -250,6 +276,10 @@ fn settle(
         let effects = machine.step(now, event.clone());
         check(&event, &effects, machine);
     };
+    step(&mut machine, now, Event::Resume);
+    for worker in WORKERS {
+        step(&mut machine, now, Event::WorkerDrained { worker: name(worker), drained: false });
+    }
     for _ in 0..200 {
         for worker in WORKERS {
             step(&mut machine, now, join(worker, 77));
@@ -287,23 +317,40 @@ proptest! {
         let mut rules = Rules::new(plan);
         let (mut now, mut latest) = (0u64, 0);
         let mut log = Vec::new();
+        let mut journal = Vec::new();
         for (op, pass) in &ops {
             now = now.saturating_add_signed(*pass);
             latest = latest.max(now);
-            let event = event(op, &machine);
-            let effects = machine.step(now, event.clone());
-            rules.check(&event, &effects, &machine);
-            if let Some(deadline) = machine.next_deadline() {
-                prop_assert!(deadline > latest, "nothing is overdue after a step");
+            let mut next = Some(event(op, &machine));
+            while let Some(event) = next {
+                let effects = machine.step(now, event.clone());
+                rules.check(&event, &effects, &machine);
+                if machine.changed() {
+                    journal.push((machine.now(), event.clone()));
+                }
+                log.push((now, event, effects));
+                next = machine.overdue(now);
             }
-            log.push((now, event, effects));
+            if let Some(deadline) = machine.next_deadline() {
+                prop_assert!(deadline > latest, "nothing is overdue any more");
+            }
         }
 
-        let mut again = first;
+        let mut again = first.clone();
         for (now, event, effects) in log {
             prop_assert_eq!(again.step(now, event), effects);
         }
         prop_assert_eq!(&again, &machine);
+
+        // What the journal leaves out decides nothing, and a snapshot at any point is as good.
+        let mut replayed = first;
+        for (at, (now, event)) in journal.iter().enumerate() {
+            if at == journal.len() / 2 {
+                replayed = Machine::restore(replayed.save());
+            }
+            let _ = replayed.step(*now, event.clone());
+        }
+        prop_assert_eq!(round::Saved { now: 0, ..replayed.save() }, round::Saved { now: 0, ..machine.save() });
 
         settle(machine, latest, |event, effects, machine| rules.check(event, effects, machine));
     }

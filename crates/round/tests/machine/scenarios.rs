@@ -43,7 +43,8 @@ fn play(text: &str) -> String {
             [now, event @ ..] => {
                 let machine: &mut Machine = machine.as_mut().unwrap();
                 let now: Millis = now.parse().unwrap();
-                let effects = machine.step(now, event_of(event, machine));
+                let event = event_of(event, machine);
+                let effects = take(machine, now, event);
                 for effect in effects {
                     out.push_str(&format!("> {}\n", show(&effect)));
                 }
@@ -60,7 +61,12 @@ fn plan_of(settings: &[&str]) -> Plan {
         match key {
             "rounds" => plan.rounds = value.parse().unwrap(),
             "min" => plan.cohort_min = value.parse().unwrap(),
-            "max" => plan.cohort_max = value.parse().unwrap(),
+            "max" => {
+                plan.cohort_max = value.parse().unwrap();
+                plan.cohort_select = plan.cohort_max;
+            }
+            "select" => plan.cohort_select = value.parse().unwrap(),
+            "patience" => plan.patience = Some(value.parse().unwrap()),
             "attempts" => plan.attempts_max = value.parse().unwrap(),
             "data" if value == "private" => plan.data = DataPlan::Private,
             "evaluation" => {
@@ -97,7 +103,14 @@ fn event_of(words: &[&str], machine: &Machine) -> Event {
         ["decline", worker, at, ref reason @ ..] => decline(worker, lease(worker, at), &reason.join(" ")),
         ["aggregated"] => aggregated(round),
         ["evaluated"] => Event::EvaluatedCentrally { round },
-        ["published"] => Event::Published { round },
+        ["published"] => Event::Published { round, better: true },
+        ["published", "no", "better"] => Event::Published { round, better: false },
+        ["drain", worker] => Event::WorkerDrained { worker: name(worker), drained: true },
+        ["undrain", worker] => Event::WorkerDrained { worker: name(worker), drained: false },
+        ["revoke", worker] => Event::WorkerRevoked { worker: name(worker) },
+        ["pause", ref reason @ ..] => Event::Pause { reason: reason.join(" ") },
+        ["resume"] => Event::Resume,
+        ["restarted", lease_base] => Event::Restarted { lease_base: number(lease_base) },
         ["stop", ref reason @ ..] => stop(&reason.join(" ")),
         ["add", count] => Event::AddRounds { count: count.parse().unwrap() },
         _ => panic!("{words:?}"),
@@ -114,6 +127,7 @@ fn show(effect: &Effect) -> String {
         Effect::Fold { worker, lease, examples, .. } => {
             format!("fold {worker} {lease} with {examples} examples")
         }
+        Effect::Persist => "persist".to_owned(),
         Effect::Acknowledge { worker, lease } => format!("acknowledge {worker} {lease}"),
         Effect::KeepEvaluation { worker, lease } => format!("keep metrics of {worker} {lease}"),
         Effect::Reject { worker, lease, refusal } => format!("reject {worker} {lease}: {refusal}"),
@@ -123,6 +137,9 @@ fn show(effect: &Effect) -> String {
         Effect::Discard { round } => format!("discard round {round}"),
         Effect::Tell(note) => format!("note: {note}"),
         Effect::End(Outcome::Completed) => "end: completed".to_owned(),
+        Effect::End(Outcome::StoppedEarly { unimproved }) => {
+            format!("end: {unimproved} rounds in a row were not better")
+        }
         Effect::End(Outcome::Failed { cause }) => format!("end: failed: {cause}"),
         Effect::End(Outcome::Stopped { cause }) => format!("end: stopped: {cause}"),
     }

@@ -15,6 +15,8 @@ pub(crate) fn plan() -> Plan {
         rounds: 2,
         cohort_min: 2,
         cohort_max: 3,
+        // As many as `cohort_max`.
+        cohort_select: 0,
         deadline_ms: 60_000,
         lease_ms: 10_000,
         gather_ms: 5_000,
@@ -22,6 +24,7 @@ pub(crate) fn plan() -> Plan {
         attempts_max: 2,
         data: DataPlan::Hosted { shards: vec![10, 20, 30] },
         evaluation: Evaluation::None,
+        patience: None,
     }
 }
 
@@ -77,9 +80,9 @@ impl Run {
         run
     }
 
-    /// Steps at the current time.
+    /// Steps at the current time, then takes what time has brought about.
     pub(crate) fn take(&mut self, event: Event) -> Vec<Effect> {
-        self.machine.step(self.now, event)
+        take(&mut self.machine, self.now, event)
     }
 
     /// Steps at `now`.
@@ -115,6 +118,15 @@ impl Run {
         assert_eq!(self.take(event.clone()), [], "{event:?}");
         assert_eq!(self.machine, before);
     }
+}
+
+/// What a shell does: one event, and then all that is overdue.
+pub(crate) fn take(machine: &mut Machine, now: Millis, event: Event) -> Vec<Effect> {
+    let mut effects = machine.step(now, event);
+    while let Some(event) = machine.overdue(now) {
+        effects.extend(machine.step(now, event));
+    }
+    effects
 }
 
 pub(crate) fn name(text: &str) -> Name {
@@ -165,16 +177,20 @@ pub(crate) fn stop(reason: &str) -> Event {
     Event::Stop { reason: reason.into() }
 }
 
-pub(crate) fn fold(worker: &str, lease: Lease, payload: &str, examples: u64) -> Effect {
-    Effect::Fold { worker: name(worker), lease, digest: digest(payload), examples }
+/// An update that is taken: it is acknowledged once the journal has it.
+pub(crate) fn folded(worker: &str, lease: Lease, payload: &str, examples: u64) -> [Effect; 3] {
+    let fold = Effect::Fold { worker: name(worker), lease, digest: digest(payload), examples };
+    [fold, Effect::Persist, Effect::Acknowledge { worker: name(worker), lease }]
 }
 
-pub(crate) fn acknowledge(worker: &str, lease: Lease) -> Effect {
-    Effect::Acknowledge { worker: name(worker), lease }
+pub(crate) fn acknowledged(worker: &str, lease: Lease) -> [Effect; 2] {
+    [Effect::Persist, Effect::Acknowledge { worker: name(worker), lease }]
 }
 
-pub(crate) fn keep(worker: &str, lease: Lease) -> Effect {
-    Effect::KeepEvaluation { worker: name(worker), lease }
+/// Metrics that are taken.
+pub(crate) fn kept(worker: &str, lease: Lease) -> [Effect; 3] {
+    let keep = Effect::KeepEvaluation { worker: name(worker), lease };
+    [keep, Effect::Persist, Effect::Acknowledge { worker: name(worker), lease }]
 }
 
 pub(crate) fn reject(worker: &str, lease: Lease, refusal: Refusal) -> Effect {
@@ -205,10 +221,15 @@ pub(crate) fn attempt_failed(round: u32, attempt: u32, updates: u32, needed: u32
     Effect::Tell(Note::AttemptFailed { round, attempt, updates, needed })
 }
 
-pub(crate) fn end_failed(cause: &str) -> Effect {
-    Effect::End(Outcome::Failed { cause: cause.into() })
+/// An end is durable before anybody is told.
+pub(crate) fn end(outcome: Outcome) -> [Effect; 2] {
+    [Effect::Persist, Effect::End(outcome)]
 }
 
-pub(crate) fn end_stopped(cause: &str) -> Effect {
-    Effect::End(Outcome::Stopped { cause: cause.into() })
+pub(crate) fn end_failed(cause: &str) -> [Effect; 2] {
+    end(Outcome::Failed { cause: cause.into() })
+}
+
+pub(crate) fn end_stopped(cause: &str) -> [Effect; 2] {
+    end(Outcome::Stopped { cause: cause.into() })
 }

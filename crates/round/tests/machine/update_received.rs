@@ -5,18 +5,21 @@ use crate::support::*;
 #[test]
 fn is_folded_and_the_last_one_closes_the_round() {
     let mut run = Run::training(plan());
-    assert_eq!(run.take(update("c", 102, "c", 30)), [fold("c", 102, "c", 30)]);
+    assert_eq!(run.take(update("c", 102, "c", 30)), folded("c", 102, "c", 30));
     assert_eq!((run.members().as_str(), run.lease("c")), ("a:0 b:0 c:done", None));
-    assert_eq!(run.take(update("a", 100, "a", 1)), [fold("a", 100, "a", 1)]);
+    assert_eq!(run.take(update("a", 100, "a", 1)), folded("a", 100, "a", 1));
     let effects = run.take(update("b", 101, "b", 20));
-    assert_eq!(effects, [fold("b", 101, "b", 20), closed(1, 3, 3), Effect::Aggregate { round: 1 }]);
+    assert_eq!(
+        effects,
+        [&folded("b", 101, "b", 20)[..], &[closed(1, 3, 3), Effect::Aggregate { round: 1 }]].concat()
+    );
 }
 
 #[test]
 fn is_folded_once() {
     let mut run = Run::training(plan());
     let _ = run.take(update("a", 100, "a", 1));
-    assert_eq!(run.take(update("a", 100, "a", 1)), [acknowledge("a", 100)]);
+    assert_eq!(run.take(update("a", 100, "a", 1)), acknowledged("a", 100));
     run.refuses(update("a", 100, "other", 1), "a", 100, Refusal::Duplicate);
 }
 
@@ -24,7 +27,7 @@ fn is_folded_once() {
 fn is_acknowledged_again_in_every_later_phase_and_the_next_round() {
     let mut run = Run::aggregating(evaluated_by(Evaluation::Workers));
     let again = update("a", 100, "a", 1);
-    let known = [acknowledge("a", 100)];
+    let known = acknowledged("a", 100);
     assert_eq!(run.take(again.clone()), known);
     let _ = run.take(aggregated(1));
     assert_eq!(run.take(again.clone()), known);
@@ -32,7 +35,7 @@ fn is_acknowledged_again_in_every_later_phase_and_the_next_round() {
         let _ = run.take(metrics(worker, lease));
     }
     assert_eq!(run.take(again.clone()), known);
-    assert_eq!(run.take(Event::Published { round: 1 }), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(Event::Published { round: 1, better: true }), [open(2, 1, &["a", "b", "c"], 60)]);
     assert_eq!(run.take(again.clone()), known);
     run.refuses(update("a", 100, "other", 1), "a", 100, Refusal::Duplicate);
     // The end keeps what was committed and drops what was not.
@@ -46,13 +49,13 @@ fn is_acknowledged_again_in_every_later_phase_and_the_next_round() {
 #[test]
 fn of_two_rounds_ago_is_stale() {
     let mut run = Run::aggregated(Plan { rounds: 3, ..plan() });
-    let _ = run.take(Event::Published { round: 1 });
+    let _ = run.take(Event::Published { round: 1, better: true });
     for worker in ["a", "b", "c"] {
         let lease = run.lease(worker).unwrap();
         let _ = run.take(update(worker, lease, worker, 1));
     }
     let _ = run.take(aggregated(2));
-    let _ = run.take(Event::Published { round: 2 });
+    let _ = run.take(Event::Published { round: 2, better: true });
     run.refuses(update("a", 100, "a", 1), "a", 100, Refusal::Stale);
 }
 
@@ -70,7 +73,7 @@ fn must_weigh_what_the_worker_was_given() {
     for claimed in [0, 11, u64::MAX] {
         run.refuses(update("a", 100, "a", claimed), "a", 100, Refusal::Weight { claimed, allowed: 10 });
     }
-    assert_eq!(run.take(update("a", 100, "a", 10)), [fold("a", 100, "a", 10)]);
+    assert_eq!(run.take(update("a", 100, "a", 10)), folded("a", 100, "a", 10));
 }
 
 #[test]

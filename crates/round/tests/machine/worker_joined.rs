@@ -86,7 +86,7 @@ fn a_new_process_takes_over_with_a_new_lease() {
     assert_eq!(run.take(join("a", 9)), [ready("a")]);
     assert_eq!((run.lease("a"), run.members().as_str()), (Some(103), "a:0 b:0 c:0"));
     run.refuses(update("a", 100, "a", 1), "a", 100, Refusal::Stale);
-    assert_eq!(run.take(update("a", 103, "a", 1)), [fold("a", 103, "a", 1)]);
+    assert_eq!(run.take(update("a", 103, "a", 1)), folded("a", 103, "a", 1));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_new_process_of_a_worker_that_is_done_changes_nothing() {
     let _ = run.take(update("a", 100, "a", 1));
     assert_eq!(run.take(join("a", 9)), [ready("a")]);
     assert_eq!((run.lease("a"), run.members().as_str()), (None, "a:done b:0 c:0"));
-    assert_eq!(run.take(update("a", 100, "a", 1)), [acknowledge("a", 100)]);
+    assert_eq!(run.take(update("a", 100, "a", 1)), acknowledged("a", 100));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn an_excluded_worker_stays_out_after_a_restart() {
 #[test]
 fn after_the_end_it_is_only_remembered() {
     let mut run = Run::new(plan());
-    assert_eq!(run.take(stop("enough")), [end_stopped("enough")]);
+    assert_eq!(run.take(stop("enough")), end_stopped("enough"));
     assert_eq!(run.take(join("a", 1)), []);
     assert_eq!(run.machine.phase(), &Phase::Ended(Outcome::Stopped { cause: "enough".into() }));
     assert_eq!((run.machine.next_deadline(), run.machine.round()), (None, 1));

@@ -65,7 +65,7 @@ fn of_one_moment_are_seen_together() {
     let mut run = Run::aggregated(plan());
     let workers = [("a", 1), ("b", 2), ("c", 3)].map(|(worker, session)| (name(worker), session)).to_vec();
     assert_eq!(run.at(60_000, Event::WorkersSeen { workers }), []);
-    let effects = run.take(Event::Published { round: 1 });
+    let effects = run.take(Event::Published { round: 1, better: true });
     let opened = effects.iter().find_map(|effect| match effect {
         round::Effect::OpenRound { cohort, .. } => Some(cohort.len()),
         _ => None,
