@@ -198,8 +198,12 @@ fn after_refusal(error: &WireError) -> Option<String> {
     let step = match error.code {
         ErrorCode::Unauthenticated => "ask an operator for a new token and run `conclave join`",
         ErrorCode::Forbidden => "use the home of a member who may do this, with --home or CONCLAVE_HOME",
-        ErrorCode::NotFound => "`conclave run ls` and `conclave model ls` list what there is",
-        ErrorCode::Conflict | ErrorCode::Stale => "`conclave run ls` tells the state of each run",
+        ErrorCode::NotFound => {
+            "`conclave run ls`, `conclave worker ls` and `conclave model ls` list what there is"
+        }
+        ErrorCode::Conflict | ErrorCode::Stale => {
+            "`conclave run ls` tells the state of each run, `conclave worker ls` that of each worker"
+        }
         ErrorCode::Busy | ErrorCode::Unavailable => {
             let wait = error
                 .retry_after
