@@ -71,6 +71,7 @@ pub(crate) fn protocol(job: &Job, shards: Option<Vec<u64>>, rounds: u32, lease_m
         rounds,
         cohort_min: job.rounds.cohort_min,
         cohort_max: job.rounds.cohort_max,
+        cohort_select: job.rounds.cohort_select,
         deadline_ms: millis(job.rounds.deadline),
         lease_ms,
         gather_ms: millis(job.rounds.gather),
@@ -78,6 +79,7 @@ pub(crate) fn protocol(job: &Job, shards: Option<Vec<u64>>, rounds: u32, lease_m
         attempts_max: job.rounds.attempts,
         data: shards.map_or(DataPlan::Private, |shards| DataPlan::Hosted { shards }),
         evaluation,
+        patience: job.evaluate.patience,
     }
 }
 

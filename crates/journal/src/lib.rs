@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod entry;
 mod error;
 mod folder;
 mod format;
