@@ -44,7 +44,7 @@ impl Machine {
         // Where there are no steps to tell of, time must do.
         let alive = || tell((lease_ms / 3).max(PROGRESS_EVERY_MS));
         if open.work.kind == WorkKind::Train
-            && let Some((_, durable)) = self.updates.get(open.work.key)
+            && let Some(durable) = self.updates.durability(open.work.key)
         {
             return if durable { Some((self.now, Kind::Submit)) } else { alive() };
         }
@@ -115,7 +115,7 @@ impl Machine {
         }
     }
 
-    fn effect(&self, kind: Kind, call: Call) -> Option<Effect> {
+    fn effect(&mut self, kind: Kind, call: Call) -> Option<Effect> {
         let open = match &self.stage {
             Stage::Working(open) => Some(open),
             Stage::Resting { .. } => None,
@@ -128,7 +128,7 @@ impl Machine {
             Kind::TellProgress => {
                 Effect::TellProgress { call, lease: open?.work.lease, percent: self.percent() }
             }
-            Kind::Submit => self.offer(open?, call)?,
+            Kind::Submit => return self.offer(call),
             Kind::SubmitEvaluation => {
                 Effect::SubmitEvaluation { call, lease: open?.work.lease, key: open?.work.key }
             }

@@ -1,7 +1,7 @@
 use super::{
     Call, Effect, Machine,
     link::Link,
-    machine::{Job, Open, Stage},
+    machine::{Job, Stage},
 };
 use crate::Millis;
 
@@ -12,12 +12,14 @@ pub const UPLOAD_GRACE_MS: Millis = 30_000;
 const RESUME_PROTOCOL: u32 = 2;
 
 impl Machine {
-    /// The offer of the kept update for this work.
-    pub(super) fn offer(&self, open: &Open, call: Call) -> Option<Effect> {
-        let (update, _) = self.updates.get(open.work.key)?;
-        let resume = matches!(self.link, Link::Up { protocol: RESUME_PROTOCOL.., .. });
+    /// The offer of the kept update for the open work.
+    pub(super) fn offer(&mut self, call: Call) -> Option<Effect> {
+        let Stage::Working(open) = &self.stage else { return None };
+        let (update, before) = self.updates.offer(open.work.key)?;
+        // Nothing of an update that was never offered can be there: the question would cost a round trip.
+        let resume = before && matches!(self.link, Link::Up { protocol: RESUME_PROTOCOL.., .. });
         let limit_ms = open.deadline.saturating_sub(self.now).saturating_add(UPLOAD_GRACE_MS);
-        Some(Effect::Submit { call, lease: open.work.lease, update: update.clone(), resume, limit_ms })
+        Some(Effect::Submit { call, lease: open.work.lease, update, resume, limit_ms })
     }
 
     /// The coordinator has the update. It is kept: a coordinator that is restarted may ask again.

@@ -73,7 +73,7 @@ impl Machine {
         let running = |job: &mut Job| matches!(job, Job::Running { work, .. } if work.key == key);
         if take_if(&mut self.job, running).is_some() {
             self.job = Job::Failed { key, reason };
-        } else if self.updates.get(key).is_some_and(|(_, durable)| !durable) {
+        } else if self.updates.durability(key) == Some(false) {
             self.updates.forget(key, out);
             if self.job == Job::None {
                 self.job = Job::Failed { key, reason };

@@ -31,12 +31,14 @@ pub(super) struct Updates(Vec<Entry>);
 struct Entry {
     kept: Kept,
     durable: bool,
+    /// Some of it may have arrived at the coordinator.
+    offered: bool,
 }
 
 impl Updates {
     /// What was found on disk, oldest first.
     pub(super) fn found(kept: Vec<Kept>) -> Self {
-        Self(kept.into_iter().map(|kept| Entry { kept, durable: true }).collect())
+        Self(kept.into_iter().map(|kept| Entry { kept, durable: true, offered: true }).collect())
     }
 
     /// Drops what the bounds do not allow.
@@ -59,7 +61,7 @@ impl Updates {
 
     /// A new one, which is to be made durable.
     pub(super) fn add(&mut self, kept: Kept, out: &mut Vec<Effect>) {
-        self.0.push(Entry { kept: kept.clone(), durable: false });
+        self.0.push(Entry { kept: kept.clone(), durable: false, offered: false });
         self.trim(out);
         out.push(Effect::Keep(kept));
     }
@@ -93,9 +95,15 @@ impl Updates {
         }
     }
 
-    /// The update for this work, and whether it is durable.
-    pub(super) fn get(&self, key: Digest) -> Option<(&Kept, bool)> {
-        self.0.iter().find(|entry| entry.kept.key == key).map(|entry| (&entry.kept, entry.durable))
+    /// Whether the update for this work is durable; `None`: there is none.
+    pub(super) fn durability(&self, key: Digest) -> Option<bool> {
+        self.0.iter().find(|entry| entry.kept.key == key).map(|entry| entry.durable)
+    }
+
+    /// It is offered; whether it was before.
+    pub(super) fn offer(&mut self, key: Digest) -> Option<(Kept, bool)> {
+        let entry = self.0.iter_mut().find(|entry| entry.kept.key == key)?;
+        Some((entry.kept.clone(), std::mem::replace(&mut entry.offered, true)))
     }
 
     /// Some are on their way to the disk.
