@@ -17,7 +17,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("service", &[]),
     ("identity", &["params", "proto", "service"]),
     ("cli", &["identity", "job", "params", "proto", "service"]),
-    ("worker", &["data", "identity", "job", "model", "params", "proto", "service"]),
+    ("worker", &["data", "identity", "job", "model", "params", "proto", "round", "service"]),
     (
         "coordinator",
         &["aggregate", "data", "identity", "job", "model", "params", "proto", "round", "service"],

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use job::Job;
 use params::{Digest, Hasher, Name, Rng};
 use proto::{
@@ -25,7 +23,7 @@ pub(crate) struct Assignment {
     pub(crate) features: Vec<String>,
     pub(crate) classes: Vec<String>,
     /// From when the work was handed out.
-    pub(crate) deadline: Duration,
+    pub(crate) deadline_ms: u64,
     /// Equal for work on the same examples.
     pub(crate) data_key: Digest,
     /// Equal for work with the same result, whatever its lease: a retry after the coordinator or the
@@ -70,7 +68,7 @@ impl TryFrom<v1::Work> for Assignment {
             shard: work.shard,
             features: work.features,
             classes: work.classes,
-            deadline: Duration::from_millis(work.deadline_ms),
+            deadline_ms: work.deadline_ms,
             data_key,
             key,
         })
