@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use job::Task;
 use round::Phase;
 
 use super::{attempt::Attempt, driver::Driver, view::View};
@@ -29,17 +30,19 @@ impl Driver {
             format: 1,
             model: self.record.model.clone(),
             version: 0,
-            task: "classification".to_owned(),
+            task: context.job.task.word().to_owned(),
             architecture: Architecture {
                 arch: network.arch.clone(),
                 inputs: network.inputs,
                 hidden: network.hidden.clone(),
                 outputs: network.outputs,
             },
-            signature: Signature::classifier(
-                context.prepared.features.clone(),
-                context.prepared.classes.clone(),
-            ),
+            signature: match context.job.task {
+                Task::Classification => {
+                    Signature::classifier(context.prepared.features.clone(), context.prepared.classes.clone())
+                }
+                Task::Synthetic(_) => Signature::default(),
+            },
             metrics,
             lineage: Lineage {
                 run: context.run.to_string(),
