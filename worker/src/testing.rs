@@ -40,7 +40,10 @@ struct State {
     blobs: Vec<Vec<u8>>,
     seen: Vec<Seen>,
     sessions: u64,
-    fetches: usize,
+    /// The offsets that fetches began at.
+    fetches: Vec<u64>,
+    /// The next download breaks after this many bytes.
+    break_fetch_after: Option<usize>,
     /// Refusals of the next calls of [`Training::submit_update`].
     refuse_updates: VecDeque<WireError>,
     refuse_register: Option<WireError>,
@@ -128,8 +131,18 @@ impl Fake {
         self.lock().abandon = true;
     }
 
+    pub(crate) fn break_next_fetch_after(&self, bytes: usize) {
+        self.change(|state| state.break_fetch_after = Some(bytes));
+    }
+
+    /// How many fetches there were.
     pub(crate) fn fetches(&self) -> usize {
-        self.lock().fetches
+        self.lock().fetches.len()
+    }
+
+    /// Where they began.
+    pub(crate) fn fetch_offsets(&self) -> Vec<u64> {
+        self.lock().fetches.clone()
     }
 
     /// All that was sent, once `enough` of it is there.
@@ -207,10 +220,16 @@ impl Training for Fake {
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let request = request.into_inner();
         let mut state = self.lock();
-        state.fetches += 1;
+        state.fetches.push(request.offset);
         let blob = state.blobs.iter().find(|blob| chunks::announce(blob).digest == request.digest);
         let blob = blob.cloned().ok_or_else(|| Status::from(WireError::not_found("no such blob")))?;
-        let chunks: Vec<_> = chunks::split(blob.into(), request.offset).map(Ok).collect();
+        let chunks = match state.break_fetch_after.take() {
+            None => chunks::split(blob.into(), request.offset).map(Ok).collect(),
+            Some(bytes) => {
+                let start = chunks::split(blob[..bytes].to_vec().into(), request.offset).map(Ok);
+                start.chain([Err(Status::unavailable("the connection broke"))]).collect::<Vec<_>>()
+            }
+        };
         Ok(Response::new(tokio_stream::iter(chunks)))
     }
 

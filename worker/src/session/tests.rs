@@ -13,7 +13,7 @@ use crate::{
     disk::cache::Cache,
     tables::Tables,
     testing::{Fake, Seen},
-    work::tests::{CSV, JOB, expected, weights, work},
+    work::tests::{CSV, JOB, SYNTHETIC, expected, weights, work},
 };
 
 /// A worker process with the home `home` and a table `t` that holds `csv`; none where it is empty.
@@ -240,6 +240,38 @@ mod training {
             live(worker(home.path(), CSV).await, &channel, script).await;
         }
         assert_eq!(fake.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_broken_download_goes_on_where_it_ended() {
+        let (fake, channel, work, home) = federation().await;
+        fake.break_next_fetch_after(40);
+        let script = async {
+            fake.give(work.clone());
+            // Another session, as the connection broke.
+            fake.seen(|seen| seen.len() == 2).await;
+            fake.give(work.clone());
+            fake.seen(|seen| updates(seen) == 1).await;
+        };
+        live(worker(home.path(), CSV).await, &channel, script).await;
+        assert_eq!(fake.fetch_offsets(), [0, 40]);
+        assert_eq!(fake.seen(|_| true).await[2], sent(&work, 2, 5, 0));
+    }
+
+    #[tokio::test]
+    async fn a_synthetic_run_needs_nothing() {
+        let (fake, channel, work, home) = federation().await;
+        let work = Work { job: SYNTHETIC.to_owned(), part: 2, ..work };
+        let script = async {
+            fake.give(work.clone());
+            fake.seen(|seen| updates(seen) == 1).await;
+            fake.give(Work { kind: WorkKind::Evaluate.into(), round: 2, lease: 6, ..work.clone() });
+            fake.seen(|seen| matches!(seen.last(), Some(Seen::Declined { lease: 6, .. }))).await;
+        };
+        live(worker(home.path(), "").await, &channel, script).await;
+        let payload = [0f32, 0.0, 1.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let one_hot = Seen::Update { session: 1, lease: 5, examples: 1, train_loss: 0.0, offset: 0, payload };
+        assert_eq!((fake.fetches(), &fake.seen(|_| true).await[1]), (0, &one_hot));
     }
 
     #[tokio::test]

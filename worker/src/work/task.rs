@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Device, Flow, LocalSpec, Measured, ModelError, ModelSpec, Trained};
+use model::{Device, Flow, LocalSpec, Measured, ModelError, ModelSpec, SyntheticUpdate, Trained};
 use params::{Name, Params};
 use proto::v1::WorkKind;
 
@@ -19,6 +19,8 @@ pub(crate) enum Task {
         data: Arc<Prepared>,
         seed: u64,
     },
+    /// An update out of nothing.
+    Synthetic { update: SyntheticUpdate, parameters: usize, seed: u64, part: u32 },
 }
 
 impl Task {
@@ -30,6 +32,16 @@ impl Task {
         worker: &Name,
     ) -> Result<Self, WorkError> {
         match work.job.task {
+            job::Task::Synthetic(_) if work.kind == WorkKind::Evaluate => {
+                Err(Impossible::open("a synthetic run has nothing to measure".to_owned()).into())
+            }
+            job::Task::Synthetic(synthetic) => Ok(Self::Synthetic {
+                update: spec::synthetic(synthetic.update),
+                parameters: usize::try_from(synthetic.parameters)
+                    .map_err(|e| Impossible::open(e.to_string()))?,
+                seed: work.seed(worker),
+                part: work.part,
+            }),
             job::Task::Classification => {
                 let data = inputs.examples(client, work).await?;
                 if work.kind == WorkKind::Evaluate && data.test().is_none() {
@@ -55,6 +67,13 @@ impl Task {
             Self::Classification { network, local, model, data, seed } => {
                 model::train(device, network, model, data.train(), local, *seed, progress)
             }
+            Self::Synthetic { update, parameters, seed, part } => {
+                let update = model::synthetic_update(*update, *parameters, *seed, *part);
+                match progress(100) {
+                    Flow::Continue => Ok(Trained { update, train_loss: 0.0, examples: 1 }),
+                    Flow::Stop => Err(ModelError::Stopped),
+                }
+            }
         }
     }
 
@@ -64,6 +83,7 @@ impl Task {
             Self::Classification { network, model, data, .. } => {
                 data.test().map(|test| model::measure(device, network, model, test))
             }
+            Self::Synthetic { .. } => None,
         }
     }
 }

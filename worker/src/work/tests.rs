@@ -39,6 +39,23 @@ reduction = "mean"
 server = { kind = "sgd", lr = 1.0 }
 "#;
 
+/// A job that needs no data at all.
+pub(crate) const SYNTHETIC: &str = r#"
+name = "load"
+task = "synthetic"
+
+[model]
+parameters = 3
+
+[synthetic]
+update = "one-hot"
+
+[rounds]
+count = 2
+cohort = { min = 1, max = 1 }
+deadline = "60s"
+"#;
+
 pub(crate) fn work() -> Work {
     Work {
         run: "line-1".to_owned(),
