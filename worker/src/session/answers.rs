@@ -34,7 +34,8 @@ where
             Answer::Polled(work) => Event::Polled { call, work: work.map(|work| self.polled(work)) },
             Answer::Told { abandon } => {
                 if abandon {
-                    tracing::info!(work = self.describe(), "the work is no longer wanted under this lease");
+                    let (run, round) = self.present();
+                    tracing::info!(%run, round, "the work is no longer wanted under this lease");
                 }
                 Event::Told { call, abandon }
             }
@@ -51,13 +52,15 @@ where
             Answer::Accepted => {
                 // It is on disk, should it be wanted again.
                 self.update = None;
-                tracing::info!(work = self.describe(), "update accepted");
+                let (run, round) = self.present();
+                tracing::info!(%run, round, "update accepted");
                 Event::Done { call }
             }
             Answer::Measured => {
                 if let Some((_, measured)) = &self.measured {
                     let (examples, loss, correct) = (measured.examples, measured.loss, measured.correct);
-                    tracing::info!(work = self.describe(), examples, loss, correct, "candidate measured");
+                    let (run, round) = self.present();
+                    tracing::info!(%run, round, examples, loss, correct, "candidate measured");
                 }
                 Event::Done { call }
             }
@@ -99,8 +102,9 @@ where
             tracing::info!("the coordinator was not told that this worker ends: {why}");
             return Event::Failed { call, failure: Failure::Broken };
         }
+        let (run, round) = self.present();
         let work = match what {
-            What::Work => format!("{}: ", self.describe()),
+            What::Work => format!("run={run} round={round}: "),
             _ => String::new(),
         };
         let failure = match error {
@@ -121,12 +125,11 @@ where
         Event::Failed { call, failure }
     }
 
-    /// The present work, for the log.
-    fn describe(&self) -> String {
+    /// Run and round of the present work, for the log; that of malformed work is not known.
+    fn present(&self) -> (&str, u32) {
         match &self.work {
-            Some(Ok(work)) => format!("run={} round={}", work.run, work.round),
-            Some(Err(_)) => "malformed work".to_owned(),
-            None => "no work".to_owned(),
+            Some(Ok(work)) => (work.run.as_str(), work.round),
+            Some(Err(_)) | None => ("?", 0),
         }
     }
 }
