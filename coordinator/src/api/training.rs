@@ -460,8 +460,9 @@ mod tests {
     #[test]
     fn protocols_are_negotiated() {
         assert_eq!(negotiate(1, 1), Ok(1));
-        assert_eq!(negotiate(1, 9), Ok(1));
-        for (min, max) in [(2, 9), (0, 0), (3, 2)] {
+        assert_eq!(negotiate(1, 9), Ok(2));
+        assert_eq!(negotiate(2, 9), Ok(2));
+        for (min, max) in [(3, 9), (0, 0), (3, 2)] {
             assert_eq!(negotiate(min, max).unwrap_err().code, ErrorCode::Version);
         }
     }

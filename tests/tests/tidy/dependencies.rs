@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("service", &[]),
     ("identity", &["params", "proto", "service"]),
     ("cli", &["identity", "job", "params", "proto", "service"]),
-    ("worker", &["data", "identity", "job", "model", "params", "proto", "service"]),
+    ("worker", &["data", "identity", "job", "model", "params", "proto", "round", "service"]),
     (
         "coordinator",
         &["aggregate", "data", "identity", "job", "model", "params", "proto", "round", "service"],
