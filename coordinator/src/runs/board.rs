@@ -29,6 +29,8 @@ pub(crate) struct Posted {
 pub(crate) struct Offer {
     pub(crate) assignment: Assignment,
     pub(crate) owed: Option<Digest>,
+    /// Until the round closes, from when this was posted.
+    pub(crate) deadline_ms: u64,
 }
 
 impl Posted {
@@ -47,7 +49,9 @@ impl Posted {
         match machine.assignment(worker) {
             Some(assignment) => {
                 let owed = machine.owed(worker);
-                self.work.insert(worker.clone(), Offer { assignment, owed });
+                // The machine's time is its own: workers are told how long, not until when.
+                let deadline_ms = assignment.deadline.saturating_sub(machine.now());
+                self.work.insert(worker.clone(), Offer { assignment, owed, deadline_ms });
             }
             None => {
                 self.work.remove(worker);

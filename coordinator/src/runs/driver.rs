@@ -105,11 +105,24 @@ struct Errand {
 }
 
 impl Driver {
-    /// Drives the run to its end, or until the process shuts down.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    /// Drives the run to its end, or until the process shuts down. Takes `first` before anything else, and says when
+    /// that is done.
+    pub(crate) async fn run(
+        mut self,
+        shutdown: CancellationToken,
+        first: Option<Event>,
+        ready: oneshot::Sender<()>,
+    ) {
         if let Err(error) = self.restart().await {
             self.fail(&error).await;
         }
+        for event in self.marks().into_iter().chain(first) {
+            self.step(event).await;
+        }
+        self.answer();
+        self.show(true);
+        // Whoever started the run may have gone away.
+        let _ = ready.send(());
         let mut workers = self.shared.workers.subscribe();
         let mut durable = self.shared.store.watch_durable();
         let mut tick_at = 0;

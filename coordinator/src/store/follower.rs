@@ -19,7 +19,7 @@ use crate::runs::Replay;
 const INDEX_SYNC_MS: u64 = 1000;
 
 /// How often a snapshot of the journal is taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Compaction {
     /// Entries after which one is due.
     pub(crate) every: u64,
@@ -81,7 +81,7 @@ impl Follower {
             // The index takes its pairs itself, where it needs them.
             Item::Pair { .. } => {}
             Item::Run { run, saved, asides } => {
-                self.runs.insert(run.clone(), Replay::restore(run, *saved, &asides));
+                self.runs.insert(run, Replay::restore(*saved, &asides));
             }
         }
     }
@@ -102,11 +102,11 @@ impl Follower {
             None => {}
             Some(What::Boot { epoch, .. }) => self.epoch = epoch,
             Some(What::Opened { run, saved }) => {
-                self.runs.insert(run.clone(), Replay::restore(run, *saved, &[]));
+                self.runs.insert(run, Replay::restore(*saved, &[]));
             }
             Some(What::Step(step)) => {
                 if let Some(run) = self.runs.get_mut(&step.run) {
-                    run.take(seq, &step);
+                    run.take(&step);
                 }
             }
         }

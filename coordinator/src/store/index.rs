@@ -45,6 +45,11 @@ impl Changes {
         Ok(())
     }
 
+    /// Whether there is nothing to change.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// As an entry of the journal has them.
     pub(crate) fn into_list(self) -> Vec<Change> {
         self.list

@@ -30,7 +30,9 @@ pub(crate) use check::{check, recover};
 pub(crate) use follower::Compaction;
 pub(crate) use index::{Changes, Index};
 pub(crate) use open::{Opened, Options};
-pub(crate) use records::{AliasRecord, BlobRecord, MemberRecord, RoundRecord, RunRecord, RunState, VersionRecord};
+pub(crate) use records::{
+    AliasRecord, BlobRecord, MemberRecord, RoundRecord, RunRecord, RunState, VersionRecord,
+};
 
 use journal::entry::{Entry, What};
 use overlay::Overlay;
@@ -88,6 +90,14 @@ pub(crate) enum StoreError {
     Closed,
 }
 
+/// The disk is too full to take anything new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator's disk has {available} bytes left and needs {needed} for this; try again when there is room")]
+pub(crate) struct NoRoom {
+    available: u64,
+    needed: u64,
+}
+
 impl StoreError {
     fn io<'a>(what: &'static str, path: &'a std::path::Path) -> impl FnOnce(std::io::Error) -> Self + 'a {
         move |cause| Self::Io { what, path: path.display().to_string(), cause }
@@ -143,6 +153,17 @@ impl Store {
         self.log.durable()
     }
 
+    /// Whether there is room for `bytes` more on the disk, beside what is kept free for the journal.
+    pub(crate) fn admit(&self, bytes: u64, reserve: u64) -> Result<(), NoRoom> {
+        // Where the system does not tell, the write will.
+        let Ok(space) = service::disk::space(&self.dir) else { return Ok(()) };
+        let needed = reserve.saturating_add(bytes.saturating_mul(2));
+        match space.available >= needed {
+            true => Ok(()),
+            false => Err(NoRoom { available: space.available, needed }),
+        }
+    }
+
     /// Waits while too much waits for the disk.
     pub(crate) async fn room(&self) {
         self.log.room().await;
@@ -173,6 +194,11 @@ impl Store {
     /// The run as the journal brought it back; the first who asks gets it.
     pub(crate) fn take_run(&self, run: &Name) -> Option<Replay> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run)
+    }
+
+    /// Looks at a run that nobody drives.
+    pub(crate) fn look_at_run<T>(&self, run: &Name, look: impl FnOnce(&Replay) -> T) -> Option<T> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(run).map(look)
     }
 
     /// Gives a run back that nobody drives any more.

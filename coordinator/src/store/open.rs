@@ -45,7 +45,7 @@ impl Store {
         let blobs = Arc::new(Blobs::open(dir.join(BLOBS))?);
         let (journal_dir, index_dir) = (dir.join(JOURNAL), dir.join(INDEX));
         let index = open_index(&index_dir, &mut notes)?;
-        if !journal_dir.exists() && index.pairs("").next().is_some() {
+        if !journal_dir.exists() && index.seq()? == 0 && index.pairs("").next().is_some() {
             let runs = migrate::migrate(dir, &index, &blobs, options.lease_ms)?;
             notes.push(format!("made a journal for a home of an earlier release, with {runs} runs"));
         }

@@ -213,6 +213,42 @@ pub enum Outcome {
     },
 }
 
+impl Note {
+    /// One word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::WorkerReady { .. } => "worker-ready",
+            Self::WorkerLost { .. } => "worker-lost",
+            Self::WorkerExcluded { .. } => "worker-excluded",
+            Self::WorkerAwaited { .. } => "worker-awaited",
+            Self::WorkerDrained { .. } => "worker-drained",
+            Self::RoundReopened { .. } => "round-reopened",
+            Self::UpdateReplaced { .. } => "update-replaced",
+            Self::Paused { .. } => "paused",
+            Self::Resumed => "resumed",
+            Self::RoundClosed { .. } => "round-closed",
+            Self::AttemptFailed { .. } => "attempt-failed",
+        }
+    }
+
+    /// Whom it is about; `None`: the run.
+    pub fn worker(&self) -> Option<&Name> {
+        match self {
+            Self::WorkerReady { worker }
+            | Self::WorkerLost { worker, .. }
+            | Self::WorkerExcluded { worker, .. }
+            | Self::WorkerAwaited { worker, .. }
+            | Self::WorkerDrained { worker, .. }
+            | Self::UpdateReplaced { worker, .. } => Some(worker),
+            Self::RoundReopened { .. }
+            | Self::Paused { .. }
+            | Self::Resumed
+            | Self::RoundClosed { .. }
+            | Self::AttemptFailed { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,7 +11,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("aggregate", &["params"]),
     ("data", &["params"]),
     ("job", &["params"]),
-    ("journal", &["params"]),
+    ("journal", &["params", "round"]),
     ("model", &["params"]),
     ("round", &["params"]),
     ("proto", &["params"]),
@@ -21,7 +21,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("worker", &["data", "identity", "job", "model", "params", "proto", "round", "service"]),
     (
         "coordinator",
-        &["aggregate", "data", "identity", "job", "model", "params", "proto", "round", "service"],
+        &["aggregate", "data", "identity", "job", "journal", "model", "params", "proto", "round", "service"],
     ),
     ("tests", &[]),
 ];

@@ -104,7 +104,7 @@ impl Machine {
     }
 
     /// The digest that was folded under this lease in this round or the last committed one.
-    fn update_of(&self, worker: &Name, lease: Lease) -> Option<Digest> {
+    pub(super) fn update_of(&self, worker: &Name, lease: Lease) -> Option<Digest> {
         [&self.accepted, &self.accepted_before].into_iter().find_map(|accepted| {
             accepted.updates.get(worker).filter(|(known, _)| *known == lease).map(|(_, digest)| *digest)
         })
