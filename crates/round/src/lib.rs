@@ -16,6 +16,7 @@ mod event;
 mod machine;
 mod plan;
 mod view;
+pub mod worker;
 
 pub use effect::{Effect, Note, Outcome, Refusal};
 pub use event::Event;
