@@ -49,7 +49,8 @@ pub struct Machine {
     short_since: Option<Millis>,
     /// While gathering: since when there are `cohort_min` workers.
     enough_since: Option<Millis>,
-    /// A worker was excluded since there were last enough workers.
+    /// A worker declined since there were last enough workers: no use waiting for as many. One that an
+    /// operator revoked may be replaced by another.
     declined: bool,
     /// An operator wants no further round: who and why.
     paused: Option<String>,

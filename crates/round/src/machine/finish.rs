@@ -51,7 +51,6 @@ impl Machine {
             self.start_gathering();
             self.attempt = 1;
             self.declined = false;
-            self.paused = None;
             self.unimproved = 0;
             // An operator who lets a run go on has looked at why it ended: all workers count again.
             let names: Vec<_> = self.roster.workers.keys().cloned().collect();
@@ -76,6 +75,7 @@ impl Machine {
         }
         self.close_round();
         self.stop = None;
+        self.paused = None;
         self.set_phase(Phase::Ended(outcome.clone()));
         out.extend([Effect::Persist, Effect::End(outcome)]);
     }

@@ -11,9 +11,14 @@ impl Machine {
     /// Waits for the workers of the next round, without one in progress.
     pub(super) fn start_gathering(&mut self) {
         self.set_phase(Phase::Gathering);
+        self.wait_anew();
+        self.close_round();
+    }
+
+    /// The waits for workers start with this step.
+    pub(super) fn wait_anew(&mut self) {
         self.short_since = None;
         self.enough_since = None;
-        self.close_round();
     }
 
     /// Another phase: everybody's work may be another one.

@@ -22,8 +22,7 @@ impl Machine {
         if self.paused.take().is_some() {
             out.push(Effect::Tell(Note::Resumed));
             // Nobody waited for workers meanwhile.
-            self.short_since = None;
-            self.enough_since = None;
+            self.wait_anew();
         }
         out.push(Effect::Persist);
     }

@@ -14,7 +14,9 @@ impl Machine {
         present.iter().for_each(|name| self.leases.renew(name, self.now));
         let round = self.round();
         match self.phase {
-            Phase::Gathering | Phase::Ended(_) => {}
+            // Nobody could join meanwhile.
+            Phase::Gathering => self.wait_anew(),
+            Phase::Ended(_) => {}
             Phase::Training | Phase::Aggregating => self.reopen(out),
             // The candidate is durable.
             Phase::Evaluating => match self.plan.evaluation {

@@ -33,7 +33,7 @@ pub struct Saved {
     pub short_since: Option<Millis>,
     /// While gathering: since when there are enough.
     pub enough_since: Option<Millis>,
-    /// A worker was excluded since there were last enough.
+    /// A worker declined since there were last enough.
     pub declined: bool,
     /// Why no further round is opened.
     pub paused: Option<String>,

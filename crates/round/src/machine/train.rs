@@ -61,6 +61,7 @@ impl Machine {
         }
         self.lose(&worker, reason.clone(), out);
         self.exclude(&worker, reason, out);
+        self.declined = true;
     }
 
     /// Closes the round, or the attempt, when there is nothing left to wait for.

@@ -86,7 +86,6 @@ impl Machine {
     pub(super) fn exclude(&mut self, name: &Name, reason: String, out: &mut Vec<Effect>) {
         if self.roster.workers.contains_key(name) {
             self.change_worker(name, |worker| worker.excluded = Some(reason.clone()));
-            self.declined = true;
             out.push(Effect::Tell(Note::WorkerExcluded { worker: name.clone(), reason }));
         }
     }
