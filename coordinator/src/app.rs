@@ -127,7 +127,9 @@ pub(crate) async fn serve(home: PathBuf, flags: Flags) -> anyhow::Result<()> {
     }
     // Nobody adds to the journal any more: what waits is written, and the index brought up to it.
     if tokio::time::timeout(CLOSE, tokio::task::spawn_blocking(move || store.close())).await.is_err() {
-        tracing::warn!("the journal was not written to its end in time; nothing that was acknowledged is lost");
+        tracing::warn!(
+            "the journal was not written to its end in time; nothing that was acknowledged is lost"
+        );
     }
     // The addresses are of no use to anybody now; a missing file is what we want.
     let _ = std::fs::remove_file(home.join(ADDRESSES));

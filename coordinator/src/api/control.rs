@@ -249,7 +249,8 @@ impl Service for Control {
         let name = convert::name("worker", &request.get_ref().worker)?;
         let known = self.shared.workers.list().into_iter().find(|worker| worker.name == name);
         let mark = self.shared.workers.mark_of(&name);
-        let runs: Vec<v1::WorkerRun> = self.runs.active().iter().filter_map(|view| standing(view, &name)).collect();
+        let runs: Vec<v1::WorkerRun> =
+            self.runs.active().iter().filter_map(|view| standing(view, &name)).collect();
         if known.is_none() && !mark.drained && !mark.revoked && runs.is_empty() {
             return Err(unknown_worker(&name).into());
         }
@@ -353,10 +354,10 @@ fn progress(view: &View, rounds_sent: &mut usize, events_sent: &mut u64) -> v1::
     *rounds_sent = view.rounds.len();
     let (events, next) = view.events.since(*events_sent);
     *events_sent = next;
-    let members = view.members.iter().map(|m| v1::Member {
-        worker: m.worker.to_string(),
-        state: describe_member(&m.state),
-    });
+    let members = view
+        .members
+        .iter()
+        .map(|m| v1::Member { worker: m.worker.to_string(), state: describe_member(&m.state) });
     v1::WatchRunResponse {
         summary: Some(summary(view)),
         rounds,

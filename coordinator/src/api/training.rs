@@ -227,7 +227,8 @@ impl Service for Training {
         let wait = Duration::from_millis(message.wait_ms).min(POLL_MAX);
         // A worker that waits is alive: its lease is renewed while the poll is open.
         let renewal = Duration::from_millis((self.shared.lease_ms / 3).max(1));
-        let unknown = || WireError::new(ErrorCode::Stale, "this session is not known (any more): register again");
+        let unknown =
+            || WireError::new(ErrorCode::Stale, "this session is not known (any more): register again");
         let alarm = self.shared.workers.alarm(&caller.name).ok_or_else(unknown)?;
         let found = timeout(wait, async {
             loop {

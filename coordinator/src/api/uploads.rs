@@ -145,7 +145,8 @@ impl Uploads {
                 _ if *offset == 0 => {}
                 other => {
                     let have = other.map_or(0, |partial| partial.assembler.offset());
-                    let message = format!("the upload starts at {offset}, {have} bytes of it are here; ask again");
+                    let message =
+                        format!("the upload starts at {offset}, {have} bytes of it are here; ask again");
                     return Err(WireError::new(ErrorCode::Corrupt, message));
                 }
             }

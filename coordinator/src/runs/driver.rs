@@ -304,7 +304,8 @@ impl Driver {
             Effect::End(outcome) => Some(ending(outcome)),
             _ => None,
         });
-        let reopened = matches!(event, Event::AddRounds { .. }).then(|| (crate::store::RunState::Active, String::new()));
+        let reopened =
+            matches!(event, Event::AddRounds { .. }).then(|| (crate::store::RunState::Active, String::new()));
         if let Some((state, cause)) = ended.or(reopened) {
             (self.record.state, self.record.cause) = (state, cause);
             self.record.rounds = self.replay.machine.plan().rounds;
@@ -344,7 +345,8 @@ impl Driver {
     fn answer(&mut self) {
         self.post();
         let durable = *self.shared.store.watch_durable().borrow();
-        let (ready, waiting) = std::mem::take(&mut self.replies).into_iter().partition(|r| r.after <= durable);
+        let (ready, waiting) =
+            std::mem::take(&mut self.replies).into_iter().partition(|r| r.after <= durable);
         self.replies = waiting;
         let ready: Vec<Reply> = ready;
         for Reply { answer, result, .. } in ready {
@@ -368,7 +370,8 @@ impl Driver {
             }
             Effect::Fold { examples, .. } => {
                 let values = errand.values.take();
-                self.fold(values.ok_or(DriveError::Defect("an update to fold without its bytes"))?, examples).await?;
+                self.fold(values.ok_or(DriveError::Defect("an update to fold without its bytes"))?, examples)
+                    .await?;
             }
             // Its figures are in the ledger.
             Effect::KeepEvaluation { .. } => {}

@@ -93,9 +93,13 @@ fn describe(step: &Step) -> (&'static str, Option<&Name>, String) {
             ("worker-joined", Some(worker), format!("{worker} joined{offer}"))
         }
         Event::WorkerLeft { worker, .. } => ("worker-left", Some(worker), format!("{worker} left")),
-        Event::WorkerDrained { worker, .. } => ("worker-drain-asked", Some(worker), "by an operator".to_owned()),
+        Event::WorkerDrained { worker, .. } => {
+            ("worker-drain-asked", Some(worker), "by an operator".to_owned())
+        }
         Event::WorkerRevoked { worker } => ("worker-revoked", Some(worker), "by an operator".to_owned()),
-        Event::Progress { worker, percent, .. } => ("progress", Some(worker), format!("{worker} is at {percent} %")),
+        Event::Progress { worker, percent, .. } => {
+            ("progress", Some(worker), format!("{worker} is at {percent} %"))
+        }
         Event::UpdateReceived { worker, digest, examples, .. } => {
             let loss = match step.aside {
                 Aside::Trained { train_loss, .. } => format!(", train loss {train_loss:.4}"),
@@ -121,6 +125,8 @@ fn describe(step: &Step) -> (&'static str, Option<&Name>, String) {
         Event::Resume => ("resume-asked", None, "by an operator".to_owned()),
         Event::Stop { reason } => ("stop-asked", None, reason.clone()),
         Event::AddRounds { count } => ("rounds-added", None, format!("{count} rounds added")),
-        Event::Restarted { .. } => ("coordinator-restarted", None, "the coordinator was restarted".to_owned()),
+        Event::Restarted { .. } => {
+            ("coordinator-restarted", None, "the coordinator was restarted".to_owned())
+        }
     }
 }

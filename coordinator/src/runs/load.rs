@@ -7,7 +7,12 @@ use round::{Committed, Machine};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Board, Command, DriveError, RunError, Shared, driver::Driver, meet::Met, prepare::Context, replay::Replay, run_name,
+    Board, Command, DriveError, RunError, Shared,
+    driver::Driver,
+    meet::Met,
+    prepare::Context,
+    replay::Replay,
+    run_name,
     view::{Traffic, View},
 };
 use crate::{
@@ -27,7 +32,8 @@ pub(crate) fn adopt(record: &RunRecord, blobs: &Blobs, lease_ms: u64) -> Result<
     let ledger: BTreeMap<String, u32> = match &record.ledger {
         None => BTreeMap::new(),
         Some(blob) => {
-            let bytes = blobs.get(&registry::digest(blob).map_err(DriveError::from)?).map_err(DriveError::from)?;
+            let bytes =
+                blobs.get(&registry::digest(blob).map_err(DriveError::from)?).map_err(DriveError::from)?;
             serde_json::from_slice(&bytes).map_err(|_| DriveError::Defect("a ledger that does not parse"))?
         }
     };
@@ -62,7 +68,8 @@ pub(super) fn driver(
 ) -> Result<Driver, RunError> {
     let view = view(&shared, &record)?;
     let context = view.context.clone();
-    let read = |blob| -> Result<Vec<u8>, DriveError> { Ok(shared.store.blobs.get(&registry::digest(blob)?)?) };
+    let read =
+        |blob| -> Result<Vec<u8>, DriveError> { Ok(shared.store.blobs.get(&registry::digest(blob)?)?) };
     let weights = read(&record.base)?;
     let base = Params::from_safetensors(&weights).map_err(DriveError::from)?;
     let optimizer = record.optimizer.as_ref().map(read).transpose()?;

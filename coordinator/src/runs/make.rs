@@ -48,7 +48,8 @@ impl Driver {
             let weights_params = Params::from_safetensors(&bytes)?;
             Ok((registry::digest(&weights)?, bytes, weights_params, optimizer.unwrap_or_default()))
         };
-        let (digest, bytes, weights, optimizer) = self.shared.tasks.blocking("read candidate", read).await??;
+        let (digest, bytes, weights, optimizer) =
+            self.shared.tasks.blocking("read candidate", read).await??;
         self.model = (digest, bytes.into());
         self.made = Some(Made { weights, optimizer });
         Ok(())
@@ -130,8 +131,13 @@ impl Driver {
         let work = move || -> Result<_, DriveError> {
             crash_point("before-commit");
             let prefer = |value: f64, than: f64| metric.better(value, than);
-            let publication =
-                Publication { manifest, run: &record, metric: metric.word(), prefer: &prefer, what: What::Step(step) };
+            let publication = Publication {
+                manifest,
+                run: &record,
+                metric: metric.word(),
+                prefer: &prefer,
+                what: What::Step(step),
+            };
             let publish = || shared.registry.publish(&publication);
             let published = until_room(publish, || shutdown.is_cancelled())?;
             Ok((published, record))
@@ -180,13 +186,10 @@ impl Driver {
 }
 
 /// Does something again and again while the disk is full: what is wanted is not lost, it waits.
-fn until_room<T, E: From<StoreError>>(
+fn until_room<T, E: From<StoreError> + FullDisk>(
     mut work: impl FnMut() -> Result<T, E>,
     stop: impl Fn() -> bool,
-) -> Result<T, E>
-where
-    E: FullDisk,
-{
+) -> Result<T, E> {
     let mut told = false;
     loop {
         match work() {

@@ -22,8 +22,8 @@ use std::{
 };
 
 use job::Job;
-use model::Device;
 use journal::entry::What;
+use model::Device;
 use params::{Digest, Name};
 use round::{Event, Millis};
 use service::{
@@ -175,7 +175,8 @@ impl Runs {
     /// Goes on with a run as the journal has it, with an event to begin with.
     async fn resume(&self, record: RunRecord, first: Option<Event>) -> Result<Name, RunError> {
         let name = run_name(&record)?;
-        let replay = self.shared.store.take_run(&name).ok_or_else(|| RunError::Unknown(record.run.clone()))?;
+        let replay =
+            self.shared.store.take_run(&name).ok_or_else(|| RunError::Unknown(record.run.clone()))?;
         let kept = replay.clone();
         let driven = self.drive(record, replay, false, first).await;
         if driven.is_err() {

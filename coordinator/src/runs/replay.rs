@@ -71,7 +71,8 @@ impl Replay {
 
     /// The blobs without which the run cannot go on.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
-        let optimizer = self.ledger.candidate.as_ref().and_then(|c| c.optimizer.as_ref()?.digest.parse().ok());
+        let optimizer =
+            self.ledger.candidate.as_ref().and_then(|c| c.optimizer.as_ref()?.digest.parse().ok());
         [Some(self.machine.committed().base), self.machine.candidate(), optimizer].into_iter().flatten()
     }
 }
@@ -90,7 +91,8 @@ pub(super) fn ending(outcome: &Outcome) -> (RunState, String) {
         Outcome::StoppedEarly { unimproved } => {
             let rounds = if *unimproved == 1 { "the last round was" } else { "rounds in a row were" };
             let count = if *unimproved == 1 { String::new() } else { format!("{unimproved} ") };
-            let cause = format!("stopped early: {count}{rounds} not better; alias 'best' names the best version");
+            let cause =
+                format!("stopped early: {count}{rounds} not better; alias 'best' names the best version");
             (RunState::Completed, cause)
         }
         Outcome::Failed { cause } => (RunState::Failed, short(cause)),

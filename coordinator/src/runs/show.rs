@@ -6,7 +6,10 @@ use job::Task;
 use params::Name;
 use round::{MemberState, Phase};
 
-use super::{driver::{Driver, SHOW_MS}, view::View};
+use super::{
+    driver::{Driver, SHOW_MS},
+    view::View,
+};
 use crate::{
     registry::{Architecture, File, Lineage, Manifest, Signature, WEIGHTS},
     store::BlobRecord,

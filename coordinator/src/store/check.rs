@@ -112,14 +112,17 @@ pub(crate) fn recover(dir: &Path, stamp: u64) -> Result<Vec<String>, StoreError>
     let moved = |path: &PathBuf| format!("moved aside: {}", path.display());
     done.extend(recovered.moved.iter().map(moved));
     if recovered.bytes > 0 {
-        let seqs = recovered.seqs.map_or(String::new(), |(low, high)| format!(", entries {low} to {high} among them"));
+        let seqs = recovered
+            .seqs
+            .map_or(String::new(), |(low, high)| format!(", entries {low} to {high} among them"));
         done.push(format!("given up: {} bytes{seqs}; what they acknowledged is lost", recovered.bytes));
     }
     done.push(format!("the journal now ends with entry {}", recovered.last));
     // An index that has seen more than the journal holds would stop the next start.
     let index = dir.join(super::open::INDEX);
     if index.exists() {
-        let ahead = super::Index::open(index.clone()).and_then(|i| i.seq()).is_ok_and(|seq| seq > recovered.last);
+        let ahead =
+            super::Index::open(index.clone()).and_then(|i| i.seq()).is_ok_and(|seq| seq > recovered.last);
         if ahead {
             let aside = super::index::set_aside(&index, stamp)?;
             done.push(format!("the index had seen later entries: it is now {}", aside.display()));

@@ -37,10 +37,11 @@ pub(super) fn start(follower: &Follower, journal: &Journal) -> Result<JoinHandle
         // The journal is whole and grows; the next snapshot tries again.
         Err(error) => tracing::warn!(%error, "no snapshot of the journal"),
     };
-    thread::Builder::new()
-        .name("snapshot".to_owned())
-        .spawn(run)
-        .map_err(|cause| StoreError::Io { what: "start", path: "the snapshot's thread".to_owned(), cause })
+    thread::Builder::new().name("snapshot".to_owned()).spawn(run).map_err(|cause| StoreError::Io {
+        what: "start",
+        path: "the snapshot's thread".to_owned(),
+        cause,
+    })
 }
 
 struct Work {

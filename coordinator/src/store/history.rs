@@ -122,7 +122,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<History, StoreError> {
         path: path.display().to_string(),
         cause: std::io::Error::new(ErrorKind::InvalidData, "the history is damaged"),
     };
-    let (mut rest, digest) = bytes.split_at_checked(bytes.len().wrapping_sub(DIGEST_BYTES)).ok_or_else(damaged)?;
+    let (mut rest, digest) =
+        bytes.split_at_checked(bytes.len().wrapping_sub(DIGEST_BYTES)).ok_or_else(damaged)?;
     if Digest::of(rest).as_bytes() != digest {
         return Err(damaged());
     }

@@ -8,7 +8,8 @@ use journal::{
 };
 
 use super::{
-    Blobs, Index, RunRecord, StoreError, blobs::sync_dir,
+    Blobs, Index, RunRecord, StoreError,
+    blobs::sync_dir,
     index::parse,
     open::{JOURNAL, journal_options},
 };
@@ -25,10 +26,11 @@ pub(super) fn migrate(dir: &Path, index: &Index, blobs: &Blobs, lease_ms: u64) -
         std::fs::remove_dir_all(&unfinished).map_err(StoreError::io("remove", &unfinished))?;
     }
     let nothing = &mut |_: journal::Item<'_>| Ok::<_, StoreError>(());
-    let (mut journal, _) = Journal::open(&unfinished, journal_options(), nothing).map_err(|error| match error {
-        journal::OpenError::Fault(fault) => StoreError::from(fault),
-        journal::OpenError::Visit(error) => error,
-    })?;
+    let (mut journal, _) =
+        Journal::open(&unfinished, journal_options(), nothing).map_err(|error| match error {
+            journal::OpenError::Fault(fault) => StoreError::from(fault),
+            journal::OpenError::Visit(error) => error,
+        })?;
     let write = |entry: Entry, journal: &mut Journal| -> Result<(), StoreError> {
         let entry = Entry { unix_ms: service::clock::unix_ms(), ..entry };
         journal.append(&entry.encode()).map_err(journal::WriteError::from)?;

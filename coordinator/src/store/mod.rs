@@ -92,7 +92,9 @@ pub(crate) enum StoreError {
 
 /// The disk is too full to take anything new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the coordinator's disk has {available} bytes left and needs {needed} for this; try again when there is room")]
+#[error(
+    "the coordinator's disk has {available} bytes left and needs {needed} for this; try again when there is room"
+)]
 pub(crate) struct NoRoom {
     available: u64,
     needed: u64,
@@ -127,7 +129,12 @@ pub(crate) struct Store {
 impl Store {
     /// Adds an entry to the journal and returns its number at once. Whoever reads sees its changes from here on;
     /// whoever promises them to somebody waits for [`Store::durable`] first.
-    pub(crate) fn append(&self, what: Option<What>, changes: Changes, blobs: Vec<Vec<u8>>) -> Result<u64, StoreError> {
+    pub(crate) fn append(
+        &self,
+        what: Option<What>,
+        changes: Changes,
+        blobs: Vec<Vec<u8>>,
+    ) -> Result<u64, StoreError> {
         for blob in &blobs {
             self.blobs.put_carried(blob)?;
         }

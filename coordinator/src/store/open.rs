@@ -14,7 +14,8 @@ use params::Name;
 use service::fault::crash_point;
 
 use super::{
-    Blobs, Compaction, Index, Overlay, RunRecord, Store, StoreError, follower::Follower, index, log::Log, migrate,
+    Blobs, Compaction, Index, Overlay, RunRecord, Store, StoreError, follower::Follower, index, log::Log,
+    migrate,
 };
 use crate::runs::Replay;
 
@@ -51,14 +52,16 @@ impl Store {
         }
         let index = Arc::new(index);
         let overlay = Arc::new(Mutex::new(Overlay::default()));
-        let follower = 
+        let follower =
             Follower::new(dir.to_owned(), index.clone(), overlay.clone(), blobs.clone(), options.compaction);
         let mut replaying = Replaying { follower, index_seq: index.seq()?, rebuilt: false };
-        let (mut journal, found) = Journal::open(&journal_dir, journal_options(), &mut |item| replaying.visit(item))
-            .map_err(|error| match error {
-                OpenError::Fault(fault) => StoreError::from(fault),
-                OpenError::Visit(error) => error,
-            })?;
+        let (mut journal, found) =
+            Journal::open(&journal_dir, journal_options(), &mut |item| replaying.visit(item)).map_err(
+                |error| match error {
+                    OpenError::Fault(fault) => StoreError::from(fault),
+                    OpenError::Visit(error) => error,
+                },
+            )?;
         let Replaying { mut follower, index_seq, rebuilt } = replaying;
         if index_seq > journal.durable() {
             return Err(StoreError::Lost { journal: journal.durable(), index: index_seq });
@@ -79,7 +82,8 @@ impl Store {
         journal.sync().map_err(full)?;
         follower.take(seq, boot)?;
         let runs: BTreeMap<Name, Replay> = follower.runs.clone();
-        let log = Log::start(journal, follower).map_err(StoreError::io("start the journal's thread of", dir))?;
+        let log =
+            Log::start(journal, follower).map_err(StoreError::io("start the journal's thread of", dir))?;
         let dir = dir.to_owned();
         let store = Self { dir, blobs, index, overlay, log, runs: Mutex::new(runs), epoch };
         store.settle()?;

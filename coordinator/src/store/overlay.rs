@@ -61,7 +61,8 @@ mod tests {
         assert_eq!(overlay.get("a/1"), Some(Some(b"y".to_vec())));
         assert_eq!(overlay.get("a/2"), None);
         overlay.add(7, &[change("a/3", None), change("b", Some("z"))]);
-        let mut pairs = BTreeMap::from([("a/1".to_owned(), b"x".to_vec()), ("a/3".to_owned(), b"w".to_vec())]);
+        let mut pairs =
+            BTreeMap::from([("a/1".to_owned(), b"x".to_vec()), ("a/3".to_owned(), b"w".to_vec())]);
         overlay.over("a/", &mut pairs);
         assert_eq!(pairs, BTreeMap::from([("a/1".to_owned(), b"y".to_vec())]));
         overlay.forget(7, &second);

@@ -8,10 +8,9 @@ use super::{Aside, EntryError, Step, digest, name};
 pub(super) fn store(step: &Step) -> stored::Step {
     let aside = match &step.aside {
         Aside::None => None,
-        Aside::Trained { train_loss, examples } => Some(stored::AsideKind::Trained(stored::Trained {
-            train_loss: *train_loss,
-            examples: *examples,
-        })),
+        Aside::Trained { train_loss, examples } => {
+            Some(stored::AsideKind::Trained(stored::Trained { train_loss: *train_loss, examples: *examples }))
+        }
         Aside::Measured { loss, correct, examples } => Some(stored::AsideKind::Measured(stored::Measured {
             loss: *loss,
             correct: *correct,
@@ -27,12 +26,7 @@ pub(super) fn store(step: &Step) -> stored::Step {
             }))
         }
     };
-    stored::Step {
-        run: step.run.to_string(),
-        now: step.now,
-        aside,
-        event: Some(store_event(&step.event)),
-    }
+    stored::Step { run: step.run.to_string(), now: step.now, aside, event: Some(store_event(&step.event)) }
 }
 
 pub(super) fn load(step: stored::Step) -> Result<Step, EntryError> {
@@ -79,11 +73,13 @@ fn store_event(event: &Event) -> stored::EventKind {
         Event::Progress { worker: w, lease, percent } => {
             Kind::Progress(stored::Worker { examples: u64::from(*percent), ..work(w, *lease) })
         }
-        Event::UpdateReceived { worker: w, lease, digest, examples } => Kind::UpdateReceived(stored::Worker {
-            digest: digest.as_bytes().to_vec(),
-            examples: *examples,
-            ..work(w, *lease)
-        }),
+        Event::UpdateReceived { worker: w, lease, digest, examples } => {
+            Kind::UpdateReceived(stored::Worker {
+                digest: digest.as_bytes().to_vec(),
+                examples: *examples,
+                ..work(w, *lease)
+            })
+        }
         Event::EvaluationReceived { worker: w, lease } => Kind::EvaluationReceived(work(w, *lease)),
         Event::Declined { worker: w, lease, reason } => {
             Kind::Declined(stored::Worker { reason: reason.clone(), ..work(w, *lease) })

@@ -159,7 +159,8 @@ impl Entry {
             What::Opened { run, saved } => stored::What::Opened(Box::new(saved::store(run, saved, &[]))),
             What::Step(step) => stored::What::Step(event::store(step)),
         });
-        let change = |change: &Change| stored::Change { key: change.key.clone(), value: change.value.clone() };
+        let change =
+            |change: &Change| stored::Change { key: change.key.clone(), value: change.value.clone() };
         let entry = stored::Entry {
             unix_ms: self.unix_ms,
             changes: self.changes.iter().map(change).collect(),
@@ -177,9 +178,7 @@ impl Entry {
         let entry = stored::Entry::decode(bytes)?;
         let what = match entry.what {
             None => None,
-            Some(stored::What::Boot(boot)) => {
-                Some(What::Boot { epoch: boot.epoch, version: boot.version })
-            }
+            Some(stored::What::Boot(boot)) => Some(What::Boot { epoch: boot.epoch, version: boot.version }),
             Some(stored::What::Opened(run)) => {
                 let (run, saved, _) = saved::load(*run)?;
                 Some(What::Opened { run, saved })
@@ -203,7 +202,9 @@ impl Item {
             Self::Pair { key, value } => {
                 stored::ItemKind::Pair(stored::Pair { key: key.clone(), value: value.clone() })
             }
-            Self::Run { run, saved, asides } => stored::ItemKind::Run(Box::new(saved::store(run, saved, asides))),
+            Self::Run { run, saved, asides } => {
+                stored::ItemKind::Run(Box::new(saved::store(run, saved, asides)))
+            }
         };
         stored::Item { item: Some(item) }.encode_to_vec()
     }

@@ -43,7 +43,12 @@ fn entry(event: Event, aside: Aside) -> Entry {
         Change { key: "run/iris-1".into(), value: Some(b"{}".to_vec()) },
         Change { key: "gone".into(), value: None },
     ];
-    Entry { unix_ms: 1_767_225_600_000, changes, blobs: vec![b"small".to_vec()], what: Some(What::Step(step)) }
+    Entry {
+        unix_ms: 1_767_225_600_000,
+        changes,
+        blobs: vec![b"small".to_vec()],
+        what: Some(What::Step(step)),
+    }
 }
 
 #[test]
@@ -69,7 +74,8 @@ fn every_event_comes_back() {
 #[test]
 fn the_bytes_of_an_entry_stay() {
     let event = Event::UpdateReceived { worker: worker("a"), lease: 2, digest: Digest::of(b""), examples: 3 };
-    let step = Step { run: worker("r"), now: 9, event, aside: Aside::Trained { train_loss: 0.5, examples: 3 } };
+    let step =
+        Step { run: worker("r"), now: 9, event, aside: Aside::Trained { train_loss: 0.5, examples: 3 } };
     let entry = Entry { unix_ms: 1, what: Some(What::Step(step)), ..Entry::default() };
     let hex: String = entry.encode().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
