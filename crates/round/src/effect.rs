@@ -188,7 +188,20 @@ pub enum Note {
         updates: u32,
         /// Updates that were needed.
         needed: u32,
+        /// Why.
+        why: GivenUp,
     },
+}
+
+/// Why an attempt at a round makes no version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// Too few updates came.
+    Quorum,
+    /// An update that was acknowledged before a restart did not come again.
+    Owed,
+    /// A worker whose update was in was revoked.
+    Revoked,
 }
 
 /// How a run ended.
@@ -270,7 +283,7 @@ impl fmt::Display for Note {
             Self::RoundReopened { round, owed } => {
                 write!(
                     f,
-                    "round {round} goes on after a restart of the coordinator, {owed} updates are asked for again"
+                    "round {round} goes on after a restart of the coordinator, updates that are asked for again: {owed}"
                 )
             }
             Self::UpdateReplaced { worker, round } => {
@@ -284,9 +297,17 @@ impl fmt::Display for Note {
             Self::RoundClosed { round, updates, cohort } => {
                 write!(f, "round {round} closed with {updates} of {cohort} updates")
             }
-            Self::AttemptFailed { round, attempt, updates, needed } => write!(
+            Self::AttemptFailed { round, attempt, updates, needed, why: GivenUp::Quorum } => write!(
                 f,
                 "round {round}: attempt {attempt} failed with {updates} of at least {needed} updates, trying again"
+            ),
+            Self::AttemptFailed { round, attempt, why: GivenUp::Owed, .. } => write!(
+                f,
+                "round {round}: attempt {attempt} is given up, an update that was acknowledged before the restart did not come again; trying again"
+            ),
+            Self::AttemptFailed { round, attempt, why: GivenUp::Revoked, .. } => write!(
+                f,
+                "round {round}: attempt {attempt} is given up, it holds the update of a revoked worker; trying again without"
             ),
         }
     }

@@ -40,6 +40,7 @@ pub(super) fn store(run: &Name, saved: &Saved, asides: &[u8]) -> stored::SavedRu
         stop: saved.stop.clone(),
         unimproved: saved.unimproved,
         asides: asides.to_vec(),
+        closed: saved.closed,
     }
 }
 
@@ -64,6 +65,7 @@ pub(super) fn load(run: stored::SavedRun) -> Result<(Name, Box<Saved>, Vec<u8>),
         declined: run.declined,
         paused: run.paused,
         members: named(run.members, load_member)?,
+        closed: run.closed,
         deadline: run.deadline,
         losses: named(run.losses, Ok)?,
         candidate: run.candidate.map(|bytes| digest("candidate", &bytes)).transpose()?,
@@ -296,6 +298,8 @@ pub(super) mod stored {
         pub(in crate::entry) unimproved: u32,
         #[prost(bytes = "vec", tag = "27")]
         pub(in crate::entry) asides: Vec<u8>,
+        #[prost(bool, tag = "28")]
+        pub(in crate::entry) closed: bool,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]

@@ -7,7 +7,12 @@ const WHY: &str = "it was revoked by an operator";
 /// The attempt is given up for b, and the next one is without it.
 fn without_b(updates: u32) -> [Effect; 4] {
     let open = open(1, 2, &["a", "c"], 40);
-    [excluded("b", WHY), Effect::Discard { round: 1 }, attempt_failed(1, 1, updates, 2), open]
+    [
+        excluded("b", WHY),
+        Effect::Discard { round: 1 },
+        given_up(1, 1, updates, 2, round::GivenUp::Revoked),
+        open,
+    ]
 }
 
 #[test]
