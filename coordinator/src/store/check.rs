@@ -1,14 +1,14 @@
 //! `conclave-coordinator check` and `recover`: what is on disk, whether it fits, and what can be done.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use params::Digest;
 
 use super::{
-    Blobs, Compaction, Options, Store, StoreError, VersionRecord, compact,
+    BlobRecord, Blobs, Compaction, Options, RunRecord, Store, StoreError, VersionRecord,
     open::{BLOBS, JOURNAL},
 };
 
@@ -55,52 +55,58 @@ pub(crate) fn check(dir: &Path, lease_ms: u64) -> Result<Checked, StoreError> {
 /// Reads every blob, and looks for those that are named and not there.
 fn blobs(store: &Store, dir: &Path, checked: &mut Checked) -> Result<(), StoreError> {
     let blobs = Blobs::at(dir.join(BLOBS));
-    let mut whole = BTreeSet::new();
-    let mut bytes = 0u64;
+    let users = users(store)?;
+    let (mut whole, mut bytes) = (0u64, 0u64);
     for digest in blobs.list()? {
         match blobs.get(&digest) {
-            Ok(content) => {
-                bytes += content.len() as u64;
-                whole.insert(digest);
-            }
-            Err(error) => checked.faults.push(format!("{error}{}", used_by(store, &digest)?)),
+            Ok(content) => (whole, bytes) = (whole + 1, bytes + content.len() as u64),
+            Err(error) => checked.faults.push(format!("{error}{}", used_by(&users, &digest))),
         }
     }
-    checked.found.push(format!("blobs: {} of {bytes} bytes, all read", whole.len()));
-    let mut named = BTreeSet::new();
-    for value in store.scan::<serde_json::Value>("")? {
-        let text = value.to_string();
-        compact::search(text.as_bytes(), &mut named);
-    }
-    for digest in named {
-        // Hashes of secrets look like digests, too: what no version and no run names is not missed.
-        let users = used_by(store, &digest)?;
-        if !users.is_empty() && matches!(blobs.get(&digest), Err(StoreError::Missing(_))) {
-            checked.faults.push(format!("blob {digest} is not there{users}"));
-        }
+    checked.found.push(format!("blobs: {whole} of {bytes} bytes, all read"));
+    for digest in users.keys().filter(|digest| !blobs.path(digest).exists()) {
+        checked.faults.push(format!("blob {digest} is not there{}", used_by(&users, digest)));
     }
     let versions = store.scan::<VersionRecord>("version/")?.len();
     checked.found.push(format!("index: {versions} versions, at the end of the journal"));
     Ok(())
 }
 
-/// Which versions need a blob, for people.
-fn used_by(store: &Store, digest: &Digest) -> Result<String, StoreError> {
+/// What needs each blob, in words.
+fn users(store: &Store) -> Result<BTreeMap<Digest, Vec<String>>, StoreError> {
+    let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+    let mut add = |blob: &BlobRecord, user: String| {
+        if let Ok(digest) = blob.digest.parse() {
+            users.entry(digest).or_default().push(user);
+        }
+    };
+    for version in store.scan::<VersionRecord>("version/")? {
+        let user = format!("{}:{}", version.model, version.version);
+        add(&version.weights, user.clone());
+        add(&version.manifest, user);
+    }
+    for run in store.scan::<RunRecord>("run/")? {
+        let user = format!("run {}", run.run);
+        let optional = [&run.optimizer, &run.ledger].into_iter().flatten();
+        [&run.job, &run.prepared, &run.base]
+            .into_iter()
+            .chain(optional)
+            .for_each(|blob| add(blob, user.clone()));
+    }
+    Ok(users)
+}
+
+/// Who cannot be served without a blob, and the next step.
+fn used_by(users: &BTreeMap<Digest, Vec<String>>, digest: &Digest) -> String {
     let text = digest.to_string();
-    let users: Vec<String> = store
-        .scan::<VersionRecord>("version/")?
-        .into_iter()
-        .filter(|v| v.weights.digest == text || v.manifest.digest == text)
-        .map(|v| format!("{}:{}", v.model, v.version))
-        .collect();
-    Ok(match users.is_empty() {
-        true => String::new(),
-        false => format!(
-            "; it belongs to {}, which cannot be served: restore data/blobs/{}/{text} from a backup",
+    match users.get(digest) {
+        None => String::new(),
+        Some(users) => format!(
+            "; it belongs to {}, which cannot be used: restore data/blobs/{}/{text} from a backup",
             users.join(", "),
             &text[..2]
         ),
-    })
+    }
 }
 
 /// Makes a journal open again that is damaged in the middle: what follows from its beginning is kept, the rest is
@@ -111,11 +117,17 @@ pub(crate) fn recover(dir: &Path, stamp: u64) -> Result<Vec<String>, StoreError>
     done.extend(recovered.found.iter().map(|damage| format!("found: {damage}")));
     let moved = |path: &PathBuf| format!("moved aside: {}", path.display());
     done.extend(recovered.moved.iter().map(moved));
-    if recovered.bytes > 0 {
-        let seqs = recovered
-            .seqs
-            .map_or(String::new(), |(low, high)| format!(", entries {low} to {high} among them"));
-        done.push(format!("given up: {} bytes{seqs}; what they acknowledged is lost", recovered.bytes));
+    match recovered.seqs {
+        Some((low, high)) if high > recovered.last => done.push(format!(
+            "given up: {} bytes, entries {} to {high} among them; what they acknowledged is lost",
+            recovered.bytes,
+            low.max(recovered.last + 1)
+        )),
+        _ if recovered.bytes > 0 => done.push(format!(
+            "given up: {} bytes; a snapshot holds what they said, only `run show --events` has a gap",
+            recovered.bytes
+        )),
+        _ => {}
     }
     done.push(format!("the journal now ends with entry {}", recovered.last));
     // An index that has seen more than the journal holds would stop the next start.

@@ -89,7 +89,7 @@ fn reachable(named: BTreeSet<Digest>, blobs: &Blobs) -> BTreeSet<Digest> {
 }
 
 /// Adds every digest that a text holds: whatever looks like one is kept.
-pub(super) fn search(text: &[u8], found: &mut BTreeSet<Digest>) {
+fn search(text: &[u8], found: &mut BTreeSet<Digest>) {
     let runs = text.split(|byte| !byte.is_ascii_hexdigit()).filter(|run| run.len() == 64);
     found.extend(runs.filter_map(|run| std::str::from_utf8(run).ok()?.parse::<Digest>().ok()));
 }
