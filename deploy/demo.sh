@@ -121,17 +121,17 @@ show() { printf '$ %s\n' "$*"; "$@"; }
 
 # --- the demo --------------------------------------------------------------------------------------
 
-stage "1/7 set up libtorch"
+stage "1/8 set up libtorch"
 deploy/setup.sh
 source deploy/setup.sh 2>/dev/null
 
-stage "2/7 build ($profile)"
+stage "2/8 build ($profile)"
 cargo build --locked --profile "$profile" -p coordinator -p worker -p cli --bins --example infer
 bin="${CARGO_TARGET_DIR:-$repo/target}/$([ "$profile" = dev ] && echo debug || echo release)"
 # Absolute, also when CARGO_TARGET_DIR is not.
 export PATH="$(cd "$bin" && pwd):$PATH"
 
-stage "3/7 coordinator: init and serve"
+stage "3/8 coordinator: init and serve"
 umask 077
 home="$(mktemp -d "${TMPDIR:-/tmp}/conclave-demo.XXXXXX")"
 mkdir "$home/log"
@@ -146,7 +146,7 @@ wait_for 30 "the coordinator was ready" "$coordinator_pid" curl -fsS --max-time 
 export CONCLAVE_HOME="$home/coordinator"
 printf 'mTLS on %s, predictions over HTTP on %s\n' "$grpc" "$http"
 
-stage "4/7 $workers workers join"
+stage "4/8 $workers workers join"
 letters=abcdefghijklmnopqrstuvwxyz
 for ((i = 0; i < workers; i++)); do
     name="hospital-${letters:i:1}"
@@ -163,7 +163,7 @@ for ((i = 0; i < workers; i++)); do
 done
 show conclave worker ls
 
-stage "5/7 one run of 20 rounds"
+stage "5/8 one run of 20 rounds"
 job="$repo/deploy/jobs/iris.toml"
 if [ "$workers" != 3 ]; then
     # The shipped job is for three workers.
@@ -175,7 +175,7 @@ cat "$job"
 printf '\n'
 show conclave run start "$job" --watch
 
-stage "6/7 the model: pull and predict"
+stage "6/8 the model: pull and predict"
 show conclave model ls
 show conclave model pull iris --to "$home/pulled"
 test -s "$home/pulled/model.safetensors" && test -s "$home/pulled/manifest.json"
@@ -193,7 +193,7 @@ printf '\n'
 printf "$ cargo run -p cli --example infer -- %s iris\n" "$CONCLAVE_HOME"
 "$bin/examples/infer" "$CONCLAVE_HOME" iris <"$home/flowers.csv" | tee "$home/own.json"
 
-stage "7/7 compare the answers"
+stage "7/8 compare the answers"
 python3 - "$home" <<'PY'
 import json, pathlib, sys
 
@@ -232,6 +232,40 @@ flowers = [[float(cell) for cell in line.split(",")] for line in (home / "flower
 PY
 [ "$pytorch" = 0 ] || deploy/check-pytorch.sh "$home/pulled" "$home/answers.json"
 
+stage "8/8 kill -9 the coordinator in the middle of a run"
+# The same job again, with more rounds: its first twenty must have the same bits, whatever happens.
+sed 's/^count = 20$/count = 100/' "$job" >"$home/longer.toml"
+cp "$repo/deploy/jobs/iris.csv" "$home/"
+again="$(conclave run start "$home/longer.toml" --output json | sed -n 's/.*"run": *"\([^"]*\)".*/\1/p')"
+rounds() { conclave run ls --output jsonl | sed -n "s/.*\"run\":\"$again\".*\"rounds_done\":\([0-9]*\).*/\1/p"; }
+under_way() { [ "$(rounds)" -ge 3 ]; }
+wait_for 60 "$again was under way" "$coordinator_pid" under_way
+printf '$ kill -9 %s    # the coordinator, after %s of 100 rounds\n' "$coordinator_pid" "$(rounds)"
+# The shell would tell of it, too.
+{ kill -KILL "$coordinator_pid" && wait "$coordinator_pid"; } 2>/dev/null || true
+pids=("${pids[@]:1}")
+rm -f "$addresses"
+in_background coordinator-2 conclave-coordinator serve --home "$home/coordinator" --listen "$grpc" --http "$http"
+coordinator_pid="${pids[-1]}"
+wait_for 30 "the coordinator was back" "$coordinator_pid" test -s "$addresses"
+completed() { conclave run ls --output jsonl | grep -q "\"run\":\"$again\".*\"state\":\"completed\""; }
+wait_for 120 "$again was completed" "$coordinator_pid" completed
+conclave run show "$again" --events | grep -E 'EVENT|restarted|reopened|run-ended'
+conclave run show "$again" --output json >"$home/again.json"
+conclave run show "${again%-*}-1" --output json >"$home/first.json"
+python3 - "$home" <<'PY'
+import json, pathlib, sys
+
+home = pathlib.Path(sys.argv[1])
+first, again = (json.loads((home / name).read_text())["rounds"] for name in ("first.json", "again.json"))
+if [r["round"] for r in again] != list(range(1, 101)):
+    sys.exit(f"error: the rounds of the second run are {[r['round'] for r in again]}")
+for a, b in zip(first, again):
+    if a["digest"] != b["digest"]:
+        sys.exit(f"error: round {a['round']} has digest {b['digest']}, undisturbed it had {a['digest']}")
+print(f"  the first {len(first)} rounds have the same digests as those of the undisturbed run, bit for bit")
+PY
+
 stage ""
 cat <<TEXT
 
@@ -240,6 +274,7 @@ What happened
   $workers workers, which had joined with one-time tokens. For 20 rounds each worker trained on its shard and
   sent the change of its weights; the coordinator averaged them exactly and kept every round as a version.
   The last version was pulled as a safetensors file, and asked by gRPC over mTLS and by HTTP.
+  Then the coordinator was killed in the middle of a second run, started again, and went on with the same bits.
 
 Time
 $(printf '%s\n' "${times[@]}")
