@@ -51,17 +51,26 @@ fn last(run: &Value) -> &Value {
     run["rounds"].as_array().unwrap().last().unwrap()
 }
 
-/// Mean cross-entropy and accuracy of a softmax regression on the holdouts of all three sites,
-/// computed here, in f64, from the definition.
+/// Mean cross-entropy and accuracy of a softmax regression on the holdouts of all three sites.
 fn measure(weights: &Params) -> (f64, f64) {
+    let holdout = |table: &data::Table, labels: &[u32]| {
+        data::split(table.rows(), Some(labels), &data::Holdout::Fraction(0.2), 3).unwrap().test
+    };
+    measure_on(weights, &[third(0), third(1), third(2)], holdout)
+}
+
+/// The same on the `picked` rows of some tables, computed here, in f64, from the definition.
+fn measure_on(
+    weights: &Params,
+    tables: &[String],
+    picked: impl Fn(&data::Table, &[u32]) -> Vec<usize>,
+) -> (f64, f64) {
     let (w, b) = (weights.tensor("fc.weight").unwrap(), weights.tensor("fc.bias").unwrap());
     let (mut loss, mut correct, mut rows) = (0.0, 0.0, 0.0);
-    for site in 0..3 {
-        let table = data::read_csv("site", third(site).as_bytes(), &data::Limits::default()).unwrap();
+    for text in tables {
+        let table = data::read_csv("site", text.as_bytes(), &data::Limits::default()).unwrap();
         let labelled = table.examples(&table.schema("species", None, None).unwrap()).unwrap();
-        let split =
-            data::split(table.rows(), Some(labelled.labels()), &data::Holdout::Fraction(0.2), 3).unwrap();
-        for row in split.test {
+        for row in picked(&table, labelled.labels()) {
             let x = labelled.examples().row(row);
             let logits: Vec<f64> = (0..3)
                 .map(|class| {
@@ -129,6 +138,36 @@ fn private_tables_train_and_evaluate_together() {
         }
     }
     assert!(seen > 30, "the coordinator's files were looked at");
+}
+
+#[test]
+fn the_coordinator_measures_on_its_own_table_and_stops_when_nothing_gets_better() {
+    let federation = Federation::start();
+    let _sites = [offer(&federation, "ada", &third(0)), offer(&federation, "ben", &third(1))];
+    let evaluate = "[evaluate]\nmetric = \"test_loss\"\npatience = 3\nhosted = \"held.csv\"\n\n[aggregate]";
+    let job = JOB
+        .replace("ARCH", "softmax")
+        .replace("holdout = 0.2\n", "")
+        .replace("count = 8", "count = 500")
+        // Steps so large that it overshoots soon.
+        .replace("lr = 0.02", "lr = 0.5")
+        .replace("[aggregate]", evaluate);
+    let held = third(2);
+    let run = federation.complete(&job, &[("held.csv", held.as_bytes())]);
+    let rounds = run["rounds"].as_array().unwrap();
+    let cause = run["cause"].as_str().unwrap();
+    assert!(cause.starts_with("stopped early: 3 rounds in a row were not better"), "{cause}");
+    let losses: Vec<f64> = rounds.iter().map(|r| r["metrics"]["test_loss"].as_f64().unwrap()).collect();
+    let best = (0..losses.len()).min_by(|a, b| losses[*a].total_cmp(&losses[*b])).unwrap();
+    assert_eq!(rounds.len(), best + 4, "three more after the best one: {losses:?}");
+
+    let shown = federation.cli(&["model", "show", "iris@best", "--output", "json"]).json();
+    assert_eq!(shown["version"], rounds[best]["version"], "{shown:#}");
+    let to = federation.path("best");
+    federation.cli(&["model", "pull", "iris@best", "--to", to.to_str().unwrap()]).ok();
+    let weights = Params::from_safetensors(&fs::read(to.join("model.safetensors")).unwrap()).unwrap();
+    let (loss, _) = measure_on(&weights, &[held], |table, _| (0..table.rows()).collect());
+    assert!((losses[best] - loss).abs() < 1e-5 * loss.max(1.0), "{} instead of {loss}", losses[best]);
 }
 
 #[test]
