@@ -6,7 +6,10 @@ use crate::support::*;
 fn commits_and_opens_the_next_round_at_once() {
     let mut run = Run::aggregated(plan());
     let _ = run.take(left("c", 3));
-    assert_eq!(run.take(Event::Published { round: 1, better: true }), [open(2, 1, &["a", "b"], 30)]);
+    assert_eq!(
+        run.take(Event::Published { round: 1, better: true }),
+        [open(2, 1, &["a", "b"], 30), Effect::Persist]
+    );
     let committed = run.machine.committed();
     assert_eq!((committed.round, committed.base), (1, digest("version 1")));
     assert_eq!(run.machine.round(), 2);
@@ -52,11 +55,14 @@ fn the_last_round_that_can_be_counted_ends_a_run() {
 fn starts_the_count_of_attempts_anew() {
     let mut run = Run::training(Plan { cohort_min: 3, ..plan() });
     let _ = run.take(left("c", 3));
-    assert_eq!(run.take(join("c", 4)), [ready("c"), open(1, 2, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(join("c", 4)), [ready("c"), open(1, 2, &["a", "b", "c"], 60), Effect::Persist]);
     for worker in ["a", "b", "c"] {
         let lease = run.lease(worker).unwrap();
         let _ = run.take(update(worker, lease, worker, 1));
     }
     let _ = run.take(aggregated(1));
-    assert_eq!(run.take(Event::Published { round: 1, better: true }), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(
+        run.take(Event::Published { round: 1, better: true }),
+        [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]
+    );
 }
