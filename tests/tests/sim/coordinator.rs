@@ -69,6 +69,8 @@ enum Item {
     Effect { effect: Effect, upto: usize, caller: Option<Request> },
     /// The step is done: who asked and was not answered is answered.
     Finish { caller: Request },
+    /// The same for an operator; `at` is the place of the order in the journal.
+    FinishOrder { at: usize },
 }
 
 /// A round on its way to its commit record.
@@ -126,6 +128,7 @@ impl Coordinator {
         env.oracles.s3_versions_stay(&replayed.published, disk);
         let saved = replayed.machine.save();
         env.oracles.s1_acknowledged_is_known(&saved, replayed.attempt, &disk.journal);
+        env.oracles.s8_orders_stay(&disk.journal);
         let Some(last) = disk.journal.last() else { return replayed.machine };
         env.oracles.s4_replay_is_exact(&saved, &last.shadow);
         let snapshot = env.rng.below(disk.journal.len() as u64) as usize;
@@ -267,7 +270,11 @@ impl Coordinator {
             Input::Request(request) => self.handle_request(env, request),
             Input::Operator(event) => {
                 self.tell_seen(env);
+                let at = self.disk.journal.len();
                 self.step(env, event, None);
+                if let Some(process) = self.process.as_mut().filter(|_| self.disk.journal.len() > at) {
+                    process.queue.push_back(Item::FinishOrder { at });
+                }
             }
             Input::Timer => {
                 if let Some(process) = &mut self.process {

@@ -42,6 +42,10 @@ impl Coordinator {
             let Some(item) = process.queue.pop_front() else { return };
             match item {
                 Item::Finish { caller } => finish(env, &caller),
+                Item::FinishOrder { at } => {
+                    let order = self.disk.journal.get(at).map(|entry| entry.event.clone());
+                    env.oracles.ordered(at, order);
+                }
                 Item::Effect { effect, upto, caller } => {
                     if self.crashes(env, name_of(&effect)) {
                         return;
