@@ -52,7 +52,7 @@ impl Machine {
         if found < self.cohort_min() {
             self.enough_since = None;
             let since = *self.short_since.get_or_insert(now);
-            if self.declined || now.saturating_sub(since) >= self.plan.wait_ms {
+            if self.declined || now >= since.saturating_add(self.plan.wait_ms) {
                 let cause = self.shortage(found);
                 self.end(Outcome::Failed { cause }, out);
             }
@@ -61,7 +61,7 @@ impl Machine {
         self.short_since = None;
         self.declined = false;
         let since = *self.enough_since.get_or_insert(now);
-        let waited = now.saturating_sub(since) >= self.plan.gather_ms;
+        let waited = now >= since.saturating_add(self.plan.gather_ms);
         if !self.first || waited || found >= self.cohort_select() {
             self.open_round(out);
         }

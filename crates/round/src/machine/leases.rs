@@ -40,7 +40,7 @@ impl Leases {
 
     /// Who was last heard of a lease ago, or longer.
     pub(super) fn silent(&self, now: Millis, lease_ms: Millis) -> impl Iterator<Item = &Name> {
-        let over = move |(seen, _): &&(Millis, Name)| now.saturating_sub(*seen) >= lease_ms;
+        let over = move |(seen, _): &&(Millis, Name)| now >= seen.saturating_add(lease_ms);
         self.queue.iter().take_while(over).map(|(_, name)| name)
     }
 

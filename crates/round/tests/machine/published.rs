@@ -66,3 +66,82 @@ fn starts_the_count_of_attempts_anew() {
         [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]
     );
 }
+
+/// Five rounds, and two in a row that are not better are enough.
+fn patient() -> Run {
+    Run::training(Plan { rounds: 5, patience: Some(2), ..plan() })
+}
+
+fn early(unimproved: u32) -> [Effect; 2] {
+    end(Outcome::StoppedEarly { unimproved })
+}
+
+#[test]
+fn ends_a_run_whose_patience_is_over() {
+    let mut run = patient();
+    assert_eq!(run.commit(false), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(false), early(2));
+    assert_eq!((run.machine.committed().round, run.machine.next_deadline()), (2, None));
+}
+
+#[test]
+fn a_better_version_renews_the_patience() {
+    let mut run = patient();
+    let _ = run.commit(false);
+    assert_eq!(run.commit(true), [open(3, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(false), early(2));
+}
+
+#[test]
+fn failed_attempts_do_not_cost_patience() {
+    let mut run = patient();
+    let _ = run.commit(false);
+    let _ = run.take(left("b", 2));
+    let failed = [lost("c", 2, "it left"), Effect::Discard { round: 2 }, attempt_failed(2, 1, 0, 2)];
+    assert_eq!(run.take(left("c", 3)), failed);
+    assert_eq!(run.take(join("b", 12)), [ready("b"), open(2, 2, &["a", "b"], 30)]);
+    assert_eq!(run.commit(false), early(2));
+}
+
+#[test]
+fn without_patience_no_round_is_ever_too_many() {
+    let mut run = Run::training(Plan { rounds: 5, ..plan() });
+    for round in 2..=5 {
+        assert_eq!(run.commit(false), [open(round, 1, &["a", "b", "c"], 60)]);
+    }
+    assert_eq!(run.commit(false), end(Outcome::Completed));
+}
+
+#[test]
+fn of_the_last_round_completes_a_run_whatever_its_patience() {
+    let mut run = Run::training(Plan { rounds: 2, patience: Some(2), ..plan() });
+    let _ = run.commit(false);
+    assert_eq!(run.commit(false), end(Outcome::Completed));
+}
+
+#[test]
+fn a_stop_that_was_asked_for_is_the_outcome() {
+    let mut run = Run::aggregated(Plan { patience: Some(1), ..plan() });
+    let _ = run.take(stop("enough"));
+    assert_eq!(run.take(no_better(1)), end_stopped("enough"));
+}
+
+#[test]
+fn rounds_that_are_added_after_it_have_the_whole_patience() {
+    let mut run = patient();
+    let _ = run.commit(false);
+    assert_eq!(run.commit(false), early(2));
+    let added = [Effect::Persist, open(3, 1, &["a", "b", "c"], 60)];
+    assert_eq!(run.take(Event::AddRounds { count: 5 }), added);
+    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(false), early(2));
+}
+
+#[test]
+fn rounds_that_are_added_before_it_do_not_renew_the_patience() {
+    let mut run = patient();
+    let _ = run.commit(false);
+    assert_eq!(run.take(Event::AddRounds { count: 5 }), [Effect::Persist]);
+    assert_eq!(run.commit(false), early(2));
+}

@@ -14,7 +14,7 @@ fn runs_are_as_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/scenarios");
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert!(files.len() >= 6, "scenarios are missing in {}", folder.display());
+    assert!(files.len() >= 13, "scenarios are missing in {}", folder.display());
     for file in files {
         let written = fs::read_to_string(&file).unwrap();
         let played = play(&written);

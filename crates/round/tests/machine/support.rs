@@ -80,6 +80,26 @@ impl Run {
         run
     }
 
+    /// The members send what they hold work for, and the shell commits the round.
+    pub(crate) fn commit(&mut self, better: bool) -> Vec<Effect> {
+        let round = self.machine.round();
+        for member in self.machine.members() {
+            if let Some(work) = self.machine.assignment(&member.worker) {
+                let _ = self.take(update(member.worker.as_str(), work.lease, member.worker.as_str(), 1));
+            }
+        }
+        let _ = self.take(aggregated(round));
+        self.take(Event::Published { round, better })
+    }
+
+    /// These workers are seen every 5 s, from now until just before `until`.
+    pub(crate) fn keep_alive(&mut self, workers: &[(&str, Session)], until: Millis) {
+        for now in (self.now..until).step_by(5_000) {
+            let workers = workers.iter().map(|(worker, session)| (name(worker), *session)).collect();
+            assert_eq!(self.at(now, Event::WorkersSeen { workers }), [], "at {now}");
+        }
+    }
+
     /// Steps at the current time, then takes what time has brought about.
     pub(crate) fn take(&mut self, event: Event) -> Vec<Effect> {
         take(&mut self.machine, self.now, event)
@@ -177,6 +197,36 @@ pub(crate) fn stop(reason: &str) -> Event {
     Event::Stop { reason: reason.into() }
 }
 
+pub(crate) fn published(round: u32) -> Event {
+    Event::Published { round, better: true }
+}
+
+pub(crate) fn no_better(round: u32) -> Event {
+    Event::Published { round, better: false }
+}
+
+pub(crate) fn silent(workers: &[(&str, Session)]) -> Event {
+    Event::WorkersSilent {
+        workers: workers.iter().map(|(worker, session)| (name(worker), *session)).collect(),
+    }
+}
+
+pub(crate) fn drain(worker: &str, drained: bool) -> Event {
+    Event::WorkerDrained { worker: name(worker), drained }
+}
+
+pub(crate) fn revoke(worker: &str) -> Event {
+    Event::WorkerRevoked { worker: name(worker) }
+}
+
+pub(crate) fn pause(reason: &str) -> Event {
+    Event::Pause { reason: reason.into() }
+}
+
+pub(crate) fn restarted(lease_base: Lease) -> Event {
+    Event::Restarted { lease_base }
+}
+
 /// An update that is taken: it is acknowledged once the journal has it.
 pub(crate) fn folded(worker: &str, lease: Lease, payload: &str, examples: u64) -> [Effect; 3] {
     let fold = Effect::Fold { worker: name(worker), lease, digest: digest(payload), examples };
@@ -211,6 +261,22 @@ pub(crate) fn lost(worker: &str, round: u32, reason: &str) -> Effect {
 
 pub(crate) fn excluded(worker: &str, reason: &str) -> Effect {
     Effect::Tell(Note::WorkerExcluded { worker: name(worker), reason: reason.into() })
+}
+
+pub(crate) fn awaited(worker: &str, round: u32) -> Effect {
+    Effect::Tell(Note::WorkerAwaited { worker: name(worker), round })
+}
+
+pub(crate) fn reopened(round: u32, owed: u32) -> Effect {
+    Effect::Tell(Note::RoundReopened { round, owed })
+}
+
+pub(crate) fn drained(worker: &str, drained: bool) -> Effect {
+    Effect::Tell(Note::WorkerDrained { worker: name(worker), drained })
+}
+
+pub(crate) fn paused(reason: &str) -> [Effect; 2] {
+    [Effect::Tell(Note::Paused { reason: reason.into() }), Effect::Persist]
 }
 
 pub(crate) fn closed(round: u32, updates: u32, cohort: u32) -> Effect {

@@ -114,3 +114,21 @@ fn senseless_plans_and_times_do_no_harm() {
     assert!(matches!(run.machine.phase(), round::Phase::Ended(_)), "{effects:?}");
     assert_eq!(run.machine.next_deadline(), None);
 }
+
+#[test]
+fn nothing_is_overdue_for_ever_at_the_end_of_time() {
+    for joined in [&["a"][..], &["a", "b"]] {
+        let mut run = Run::new(plan());
+        for worker in joined {
+            let _ = run.machine.step(u64::MAX, join(worker, 1));
+        }
+        let asked = (0..10).find_map(|_| match run.machine.overdue(u64::MAX) {
+            Some(event) => {
+                let _ = run.machine.step(u64::MAX, event);
+                None
+            }
+            None => Some(run.machine.next_deadline()),
+        });
+        assert_eq!(asked, Some(None), "{joined:?}");
+    }
+}
