@@ -79,7 +79,7 @@ fn early(unimproved: u32) -> [Effect; 2] {
 #[test]
 fn ends_a_run_whose_patience_is_over() {
     let mut run = patient();
-    assert_eq!(run.commit(false), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(false), [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(run.commit(false), early(2));
     assert_eq!((run.machine.committed().round, run.machine.next_deadline()), (2, None));
 }
@@ -88,8 +88,8 @@ fn ends_a_run_whose_patience_is_over() {
 fn a_better_version_renews_the_patience() {
     let mut run = patient();
     let _ = run.commit(false);
-    assert_eq!(run.commit(true), [open(3, 1, &["a", "b", "c"], 60)]);
-    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(true), [open(3, 1, &["a", "b", "c"], 60), Effect::Persist]);
+    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(run.commit(false), early(2));
 }
 
@@ -100,7 +100,7 @@ fn failed_attempts_do_not_cost_patience() {
     let _ = run.take(left("b", 2));
     let failed = [lost("c", 2, "it left"), Effect::Discard { round: 2 }, attempt_failed(2, 1, 0, 2)];
     assert_eq!(run.take(left("c", 3)), failed);
-    assert_eq!(run.take(join("b", 12)), [ready("b"), open(2, 2, &["a", "b"], 30)]);
+    assert_eq!(run.take(join("b", 12)), [ready("b"), open(2, 2, &["a", "b"], 30), Effect::Persist]);
     assert_eq!(run.commit(false), early(2));
 }
 
@@ -108,7 +108,7 @@ fn failed_attempts_do_not_cost_patience() {
 fn without_patience_no_round_is_ever_too_many() {
     let mut run = Run::training(Plan { rounds: 5, ..plan() });
     for round in 2..=5 {
-        assert_eq!(run.commit(false), [open(round, 1, &["a", "b", "c"], 60)]);
+        assert_eq!(run.commit(false), [open(round, 1, &["a", "b", "c"], 60), Effect::Persist]);
     }
     assert_eq!(run.commit(false), end(Outcome::Completed));
 }
@@ -132,9 +132,9 @@ fn rounds_that_are_added_after_it_have_the_whole_patience() {
     let mut run = patient();
     let _ = run.commit(false);
     assert_eq!(run.commit(false), early(2));
-    let added = [Effect::Persist, open(3, 1, &["a", "b", "c"], 60)];
+    let added = [Effect::Persist, open(3, 1, &["a", "b", "c"], 60), Effect::Persist];
     assert_eq!(run.take(Event::AddRounds { count: 5 }), added);
-    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(run.commit(false), early(2));
 }
 
