@@ -270,11 +270,7 @@ impl Coordinator {
             Input::Request(request) => self.handle_request(env, request),
             Input::Operator(event) => {
                 self.tell_seen(env);
-                let at = self.disk.journal.len();
-                self.step(env, event, None);
-                if let Some(process) = self.process.as_mut().filter(|_| self.disk.journal.len() > at) {
-                    process.queue.push_back(Item::FinishOrder { at });
-                }
+                self.order(env, event);
             }
             Input::Timer => {
                 if let Some(process) = &mut self.process {
@@ -285,6 +281,18 @@ impl Coordinator {
                 self.tell_seen(env);
                 self.look_at_the_clock(env);
             }
+        }
+    }
+
+    /// An order is answered once its step is done. One that changes nothing promises nothing.
+    fn order(&mut self, env: &mut Env, event: Event) {
+        let Some(before) = self.process.as_ref().map(|process| process.saved.clone()) else { return };
+        let at = self.disk.journal.len();
+        self.step(env, event, None);
+        if let Some(process) = &mut self.process
+            && process.saved != (Saved { now: process.saved.now, ..before })
+        {
+            process.queue.push_back(Item::FinishOrder { at });
         }
     }
 
