@@ -45,13 +45,13 @@ pub(crate) enum Command {
     },
     /// Makes an identity in the home folder, with a token from an operator.
     Join(Join),
-    /// Starts, shows and stops runs.
+    /// Starts, shows, pauses and stops runs.
     #[command(subcommand)]
     Run(Run),
     /// Adds rounds to runs.
     #[command(subcommand)]
     Round(Round),
-    /// Shows workers.
+    /// Shows, drains and revokes workers.
     #[command(subcommand)]
     Worker(Worker),
     /// Shows and fetches models.
@@ -106,13 +106,26 @@ pub(crate) enum Run {
     },
     /// Lists all runs.
     Ls,
-    /// Shows the rounds of a run.
+    /// Shows the rounds of a run, or what happened to it.
     Show {
         /// As `conclave run ls` lists it.
         run: Name,
+        /// Every event since the run was started, from the journal, oldest first.
+        #[arg(long)]
+        events: bool,
     },
     /// Follows a run until it ends.
     Watch {
+        /// As `conclave run ls` lists it.
+        run: Name,
+    },
+    /// Opens no further round of a run until it is resumed; the open one goes on.
+    Pause {
+        /// As `conclave run ls` lists it.
+        run: Name,
+    },
+    /// Goes on with a paused run.
+    Resume {
         /// As `conclave run ls` lists it.
         run: Name,
     },
@@ -139,6 +152,24 @@ pub(crate) enum Round {
 pub(crate) enum Worker {
     /// Lists the workers that have connected.
     Ls,
+    /// Shows a worker and what it does in each active run.
+    Show {
+        /// As `conclave worker ls` lists it.
+        name: Name,
+    },
+    /// Gives a worker no new work; it may finish what it has.
+    Drain {
+        /// As `conclave worker ls` lists it.
+        name: Name,
+        /// Make the worker available again.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Ends a worker's part in every run and refuses it from now on. This cannot be undone.
+    Revoke {
+        /// As `conclave worker ls` lists it.
+        name: Name,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -208,13 +239,21 @@ mod tests {
             "conclave run start job.toml --watch",
             "conclave run ls --output jsonl",
             "conclave run show iris-1 --output json",
+            "conclave run show iris-1 --events --output jsonl",
             "conclave run watch iris-1",
+            "conclave run pause iris-1",
+            "conclave run resume iris-1",
             "conclave run stop iris-1",
             "conclave round start iris-1 --count 5",
             "conclave worker ls",
+            "conclave worker show hospital-a --output json",
+            "conclave worker drain hospital-a",
+            "conclave worker drain hospital-a --undo",
+            "conclave worker revoke hospital-a",
             "conclave model ls",
             "conclave model ls iris",
             "conclave model show iris@latest",
+            "conclave model show iris@best",
             "conclave model pull iris:3 --to d",
             "conclave --home d predict iris --input -",
         ] {
@@ -234,6 +273,18 @@ mod tests {
             "conclave join --home d",
             "conclave join --home d --token t --token-file f",
             "conclave run show ../x",
+            "conclave run show --events",
+            "conclave run watch iris-1 --events",
+            "conclave run pause",
+            "conclave run pause iris-1 iris-2",
+            "conclave run resume ../x",
+            "conclave run resume iris-1 --undo",
+            "conclave worker show",
+            "conclave worker drain Hospital",
+            "conclave worker drain --undo",
+            "conclave worker revoke",
+            "conclave worker revoke hospital-a --undo",
+            "conclave worker revoke hospital-a --yes",
             "conclave round start iris-1 --count 0",
             "conclave model pull iris",
             "conclave predict iris@a:1",

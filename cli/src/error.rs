@@ -1,4 +1,5 @@
 use std::{
+    error::Error,
     io,
     path::{Path, PathBuf},
 };
@@ -24,6 +25,9 @@ pub(crate) enum CliError {
     /// No connection.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// The connection ended before the answer did.
+    #[error("lost the connection to the coordinator: {0}")]
+    Lost(String),
     /// The coordinator refuses.
     #[error(transparent)]
     Refused(#[from] WireError),
@@ -68,6 +72,7 @@ impl CliError {
                 Exit::Unauthorised
             }
             Self::Dial(error) | Self::Join(JoinError::Dial(error)) => of_dial(error),
+            Self::Lost(_) => Exit::Unreachable,
             Self::Refused(error) | Self::Join(JoinError::Refused(error)) => of_code(error.code),
             Self::Join(JoinError::Occupied { .. }) => Exit::Usage,
             Self::Join(
@@ -88,6 +93,9 @@ impl CliError {
             // These messages end with their remedy.
             Self::Usage(_) | Self::Home(_) => return None,
             Self::Dial(error) | Self::Join(JoinError::Dial(error)) => after_dial(error),
+            Self::Lost(_) => {
+                "check that `conclave-coordinator serve` still runs there and run the same command again"
+            }
             Self::Refused(error) | Self::Join(JoinError::Refused(error)) => return after_refusal(error),
             Self::Join(
                 JoinError::Unknown(_)
@@ -125,6 +133,7 @@ impl CliError {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Dial(error) => matches!(error, DialError::Unreachable { .. }),
+            Self::Lost(_) => true,
             Self::Refused(error) => matches!(error.code, ErrorCode::Unavailable | ErrorCode::Busy),
             _ => false,
         }
@@ -135,6 +144,9 @@ impl From<tonic::Status> for CliError {
     fn from(status: tonic::Status) -> Self {
         match dial::classify(&status) {
             Some(error) => Self::Dial(error),
+            // What the coordinator sends has no source. A connection that breaks in the middle of an answer
+            // has one, and its code depends on how it broke: it is unknown after a `kill -9`.
+            None if status.source().is_some() => Self::Lost(status.message().to_owned()),
             None => Self::Refused(status.into()),
         }
     }
@@ -186,8 +198,12 @@ fn after_refusal(error: &WireError) -> Option<String> {
     let step = match error.code {
         ErrorCode::Unauthenticated => "ask an operator for a new token and run `conclave join`",
         ErrorCode::Forbidden => "use the home of a member who may do this, with --home or CONCLAVE_HOME",
-        ErrorCode::NotFound => "`conclave run ls` and `conclave model ls` list what there is",
-        ErrorCode::Conflict | ErrorCode::Stale => "`conclave run ls` tells the state of each run",
+        ErrorCode::NotFound => {
+            "`conclave run ls`, `conclave worker ls` and `conclave model ls` list what there is"
+        }
+        ErrorCode::Conflict | ErrorCode::Stale => {
+            "`conclave run ls` tells the state of each run, `conclave worker ls` that of each worker"
+        }
         ErrorCode::Busy | ErrorCode::Unavailable => {
             let wait = error
                 .retry_after
@@ -272,6 +288,12 @@ mod tests {
     fn only_what_passes_by_itself_is_tried_again() {
         assert!(refused(ErrorCode::Unavailable).is_passing());
         assert!(!refused(ErrorCode::NotFound).is_passing());
+        assert!(!refused(ErrorCode::Internal).is_passing());
+        let broken = io::Error::from(io::ErrorKind::ConnectionReset);
+        let lost = CliError::from(tonic::Status::from_error(broken.into()));
+        assert_eq!(lost.to_string(), "lost the connection to the coordinator: connection reset");
+        assert!(lost.is_passing() && lost.next_step().is_some());
+        assert_eq!(lost.exit().code(), 3);
         let pipe = CliError::Output(io::ErrorKind::BrokenPipe.into());
         assert!(pipe.is_broken_pipe() && !pipe.is_passing());
     }

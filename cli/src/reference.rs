@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn three_forms() {
-        for (text, wire) in [("iris", ""), ("iris@latest", "latest"), ("iris:12", "12")] {
+        for (text, wire) in
+            [("iris", ""), ("iris@latest", "latest"), ("iris@best", "best"), ("iris:12", "12")]
+        {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.model.as_str(), "iris");
             assert_eq!((reference.to_string().as_str(), reference.on_the_wire().as_str()), (text, wire));

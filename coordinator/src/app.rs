@@ -24,7 +24,7 @@ use service::{
     task::{OnFailure, Tasks},
     tls,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 
 use crate::{
     api::{
@@ -37,14 +37,14 @@ use crate::{
     predict::Engine,
     registry::Registry,
     runs::{Runs, Shared},
-    store::{Blobs, Index},
+    store::{MemberRecord, Opened, Options, Store},
     workers::Workers,
 };
 
 /// Folders and files of a home.
 pub(crate) const AUTHORITY: &str = "authority";
 pub(crate) const OPERATOR_HOME: &str = "operator";
-const DATA: &str = "data";
+pub(crate) const DATA: &str = "data";
 const LOCK: &str = "lock";
 const ADDRESSES: &str = "addresses.json";
 
@@ -53,6 +53,9 @@ pub(crate) const SERVER_VALIDITY: Duration = Duration::from_secs(397 * 86_400);
 
 /// How long open calls may take to end after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(8);
+
+/// How long the disk may take for what is left after that.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// The largest message that is read: a chunk and its frame.
 const MESSAGE_BYTES_MAX: usize = 2 * CHUNK_BYTES_MAX;
@@ -94,13 +97,14 @@ pub(crate) async fn serve(home: PathBuf, flags: Flags) -> anyhow::Result<()> {
     let engine = Engine::new(shared.registry.clone(), predict, shared.device, tasks.clone());
     let engine = Arc::new(engine);
     let invitations = Arc::new(Invitations::new(
-        shared.index.clone(),
+        shared.store.clone(),
         authority.clone(),
         address.clone(),
         config.certificate_ttl,
         tasks.clone(),
     ));
     let runs = Arc::new(Runs::open(shared.clone()).await?);
+    let store = shared.store.clone();
 
     let mut http = None;
     if let Some(web) = web {
@@ -121,6 +125,12 @@ pub(crate) async fn serve(home: PathBuf, flags: Flags) -> anyhow::Result<()> {
     if left > 0 {
         tracing::warn!(left, "tasks did not end in time and were dropped");
     }
+    // Nobody adds to the journal any more: what waits is written, and the index brought up to it.
+    if tokio::time::timeout(CLOSE, tokio::task::spawn_blocking(move || store.close())).await.is_err() {
+        tracing::warn!(
+            "the journal was not written to its end in time; nothing that was acknowledged is lost"
+        );
+    }
     // The addresses are of no use to anybody now; a missing file is what we want.
     let _ = std::fs::remove_file(home.join(ADDRESSES));
     match tasks.failure() {
@@ -140,36 +150,30 @@ struct Parts {
 async fn open(home: &Path, config: &Config, tasks: &Tasks) -> anyhow::Result<Shared> {
     let hardware = hardware(config)?;
     let data = home.join(DATA);
+    let lease_ms = u64::try_from(config.lease.as_millis()).unwrap_or(u64::MAX);
+    let options = Options { compaction: config.compaction, lease_ms };
     let opened = tasks.blocking("open store", move || -> anyhow::Result<_> {
         std::fs::create_dir_all(&data).with_context(|| format!("create {}", data.display()))?;
-        let (blobs, index) = (data.join("blobs"), data.join("index"));
-        if blobs.exists() && !index.exists() {
-            anyhow::bail!(
-                "{} is missing, but {} is there: restore the index from a backup, or move {} away to start anew",
-                index.display(),
-                blobs.display(),
-                data.display()
-            );
-        }
-        let damaged = || format!("open {}: if it is damaged, restore it from a backup", index.display());
-        let index = Arc::new(Index::open(index.clone()).with_context(damaged)?);
-        let blobs = Arc::new(Blobs::open(blobs)?);
-        let registry = Arc::new(Registry::open(index.clone(), blobs.clone())?);
-        Ok((blobs, index, registry))
+        let Opened { store, notes } = Store::open(&data, options)?;
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let store = Arc::new(store);
+        let registry = Arc::new(Registry::open(store.clone())?);
+        let marks = store.scan::<MemberRecord>("member/worker/")?;
+        Ok((store, registry, marks))
     });
-    let (blobs, index, registry) = opened.await??;
+    let (store, registry, marks) = opened.await??;
+    tracing::info!(epoch = store.epoch, "opened the journal");
     Ok(Shared {
-        index,
-        blobs,
+        store,
         registry,
-        workers: Arc::new(Workers::new()),
+        workers: Arc::new(Workers::new(marks)),
         clock: Clock::start(),
         tasks: tasks.clone(),
         evaluate: compute("evaluate", config)?,
         device: hardware.device,
         upload_bytes: config.limits.upload_bytes,
-        lease_ms: u64::try_from(config.lease.as_millis()).unwrap_or(u64::MAX),
-        changed: watch::Sender::new(0),
+        disk_reserve: config.limits.disk_reserve,
+        lease_ms,
     })
 }
 
@@ -235,7 +239,7 @@ fn grpc(
 }
 
 /// One coordinator per home: the operating system drops the lock with the process.
-fn lock(home: &Path) -> anyhow::Result<std::fs::File> {
+pub(crate) fn lock(home: &Path) -> anyhow::Result<std::fs::File> {
     let path = home.join(LOCK);
     let file = std::fs::File::create(&path).with_context(|| format!("open {}", path.display()))?;
     if file.try_lock().is_err() {

@@ -24,6 +24,18 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:7433")]
         listen: SocketAddr,
     },
+    /// Verifies what a stopped coordinator keeps, mends what a start would mend, and says what is wrong
+    Check {
+        /// The folder that `init` made
+        #[arg(long, env = "CONCLAVE_HOME")]
+        home: PathBuf,
+    },
+    /// Makes a home open again whose journal is damaged; what cannot be kept is moved aside, and named
+    Recover {
+        /// The folder that `init` made
+        #[arg(long, env = "CONCLAVE_HOME")]
+        home: PathBuf,
+    },
     /// Runs the coordinator until it is stopped
     Serve {
         /// The folder that `init` made

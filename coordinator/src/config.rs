@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use params::Name;
 use serde::Deserialize;
 
+use crate::store::Compaction;
+
 /// The file in the home folder.
 const FILE: &str = "config.toml";
 
@@ -39,6 +41,14 @@ upload_budget = 268435456
 upload_bytes = 1073741824
 connections = 4096
 connections_per_address = 1024
+# Below this much free space, no upload and no new run is taken; what is there goes on.
+disk_reserve = 268435456
+
+[store]
+# Entries of the journal after which a snapshot is taken, so that a start need not read all of it.
+snapshot_every = 10000
+# Files that nothing names are removed when they are older than this.
+garbage_age = "1h"
 "#;
 
 /// Flags of `serve`.
@@ -59,6 +69,7 @@ pub(crate) struct Config {
     pub(crate) lease: Duration,
     pub(crate) certificate_ttl: Duration,
     pub(crate) limits: Limits,
+    pub(crate) compaction: Compaction,
 }
 
 /// Bounds on what peers may cost.
@@ -71,6 +82,8 @@ pub(crate) struct Limits {
     pub(crate) upload_bytes: u64,
     pub(crate) connections: usize,
     pub(crate) connections_per_address: usize,
+    /// Bytes.
+    pub(crate) disk_reserve: u64,
 }
 
 impl Default for Limits {
@@ -80,6 +93,7 @@ impl Default for Limits {
             upload_bytes: 1 << 30,
             connections: 4096,
             connections_per_address: 1024,
+            disk_reserve: 256 << 20,
         }
     }
 }
@@ -131,6 +145,15 @@ struct Raw {
     certificate_ttl: Option<String>,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    store: RawStore,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawStore {
+    snapshot_every: Option<u64>,
+    garbage_age: Option<String>,
 }
 
 fn one() -> usize {
@@ -158,6 +181,12 @@ impl Config {
         let month = 30 * 86_400;
         let certificate_ttl =
             duration(raw.certificate_ttl, "certificate_ttl", (60, 12 * month), month, &mut faults);
+        let every = raw.store.snapshot_every.unwrap_or(10_000);
+        if every == 0 {
+            faults.push("store.snapshot_every = 0: must be at least 1".to_owned());
+        }
+        let garbage_age =
+            duration(raw.store.garbage_age, "store.garbage_age", (0, 365 * 86_400), 3600, &mut faults);
         if raw.names.is_empty() {
             faults.push("names = []: at least one DNS name or IP address is needed".to_owned());
         }
@@ -180,6 +209,7 @@ impl Config {
                 lease,
                 certificate_ttl,
                 limits: raw.limits,
+                compaction: Compaction { every, garbage_age },
             }),
             _ => Err(ConfigError::Faults { path: path.to_owned(), faults }),
         }
@@ -226,6 +256,8 @@ mod tests {
         assert_eq!(config.lease, Duration::from_secs(10));
         assert_eq!(config.certificate_ttl, Duration::from_secs(30 * 86_400));
         assert_eq!((config.threads, config.listen.port()), (1, 7433));
+        assert_eq!(config.compaction.every, 10_000);
+        assert_eq!(config.compaction.garbage_age, Duration::from_secs(3600));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     api::errors::internal,
-    store::{Changes, Index, StoreError},
+    store::{Changes, Store, StoreError},
 };
 
 /// How long a token is good for, unless the operator says otherwise.
@@ -26,7 +26,7 @@ const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Issues and redeems invitations.
 pub(crate) struct Invitations {
-    index: Arc<Index>,
+    store: Arc<Store>,
     authority: Arc<Authority>,
     /// Where members reach this coordinator, `host:port`: goes into tokens.
     address: String,
@@ -62,13 +62,13 @@ enum JoinRefusal {
 
 impl Invitations {
     pub(crate) fn new(
-        index: Arc<Index>,
+        store: Arc<Store>,
         authority: Arc<Authority>,
         address: String,
         certificate_ttl: Duration,
         tasks: Tasks,
     ) -> Self {
-        Self { index, authority, address, certificate_ttl, tasks, redeeming: Mutex::new(()) }
+        Self { store, authority, address, certificate_ttl, tasks, redeeming: Mutex::new(()) }
     }
 
     /// A new token for one member, and when it expires. `ttl_ms` of 0 takes the default.
@@ -101,9 +101,7 @@ impl Invitations {
             expires_unix_ms,
             used_by: None,
         };
-        let index = self.index.clone();
-        let stored = self.tasks.blocking("store invitation", move || store(&index, &invitation)).await;
-        stored.map_err(|e| internal(&e))?.map_err(|e| internal(&e))?;
+        keep(&self.store, &invitation).await.map_err(|e| internal(&e))?;
         Ok((token.expose().to_string(), expires_unix_ms))
     }
 
@@ -116,12 +114,12 @@ impl Invitations {
         let JoinRequest { token_id: id, token_secret: secret, signing_request, expect_role, expect_name } =
             join;
         let _one_at_a_time = self.redeeming.lock().await;
-        let (index, authority, ttl) = (self.index.clone(), self.authority.clone(), self.certificate_ttl);
+        let (store, authority, ttl) = (self.store.clone(), self.authority.clone(), self.certificate_ttl);
         let shown: String = id.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
-        let work = move || -> Result<_, JoinRefusal> {
+        let work = async move {
             let now = service::clock::unix_ms();
             let spki = Authority::requested_spki(&signing_request)?;
-            let mut invitation = find(&index, &id)?;
+            let mut invitation = find(&store, &id)?;
             let redeemed = invitation.redeem(&secret, spki, now)?;
             let principal = invitation.principal();
             // Only whoever knows the secret comes this far; the stored invitation is still as it was.
@@ -132,12 +130,13 @@ impl Invitations {
                 return Err(JoinRefusal::Other(principal));
             }
             if redeemed == Redeemed::First {
-                store(&index, &invitation)?;
+                keep(&store, &invitation).await?;
             }
             let leaf = authority.sign(&signing_request, &principal, now, ttl)?;
-            Ok((principal, leaf))
+            Ok::<_, JoinRefusal>((principal, leaf))
         };
-        let result = self.tasks.blocking("redeem token", work).await.map_err(|e| internal(&e))?;
+        // To its end, also when the caller goes away: a token must not be used up for nothing.
+        let result = self.tasks.finish("redeem token", work).await.map_err(|e| internal(&e))?;
         let (principal, leaf) = result.map_err(|refusal| {
             tracing::info!(token = shown, reason = %refusal, "join refused");
             match refusal {
@@ -158,21 +157,22 @@ fn key(id: &str) -> String {
     format!("invitation/{id}")
 }
 
-fn find(index: &Index, id: &str) -> Result<Invitation, JoinRefusal> {
+fn find(store: &Store, id: &str) -> Result<Invitation, JoinRefusal> {
     let unknown = || TokenRefusal::Unknown { id: id.chars().take(16).collect() };
     // Ids are made here, of hexadecimal digits: anything else is not one, and not a key to look up.
     if id.len() > 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(unknown().into());
     }
-    let stored: serde_json::Value = index.get(&key(id))?.ok_or_else(unknown)?;
+    let stored: serde_json::Value = store.get(&key(id))?.ok_or_else(unknown)?;
     Invitation::from_bytes(stored.to_string().as_bytes()).map_err(|e| JoinRefusal::Damaged(e.to_string()))
 }
 
-fn store(index: &Index, invitation: &Invitation) -> Result<(), StoreError> {
+/// Makes an invitation durable as it is now.
+async fn keep(store: &Store, invitation: &Invitation) -> Result<(), StoreError> {
     let key = key(&invitation.id);
     let value: serde_json::Value = serde_json::from_slice(&invitation.to_bytes())
         .map_err(|cause| StoreError::Record { key: key.clone(), cause })?;
     let mut changes = Changes::default();
     changes.put(&key, &value)?;
-    index.commit(changes)
+    store.commit(changes).await
 }

@@ -14,6 +14,7 @@ mod compute;
 mod config;
 mod init;
 mod invitations;
+mod mend;
 mod plan;
 mod predict;
 mod registry;
@@ -49,6 +50,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::Check { home } => mend::check(&home),
+        Command::Recover { home } => mend::recover(&home),
         Command::Serve { home, listen, http } => {
             service::telemetry::init("info")?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -2,7 +2,7 @@
 //! before a run starts.
 
 use aggregate::ServerSpec;
-use job::{Job, Server};
+use job::{Holdout, Job, Server, Task};
 use model::ModelSpec;
 use round::{DataPlan, Evaluation, Millis, Plan};
 
@@ -15,6 +15,14 @@ pub(crate) enum PlanError {
     /// A hosted table.
     #[error("data.hosted: {0}")]
     Data(#[from] data::DataError),
+    /// The coordinator's own test table.
+    #[error("evaluate.hosted: {0}")]
+    Holdout(data::DataError),
+    /// So few rows were held out that there are none.
+    #[error(
+        "evaluate.metric = \"{metric}\": data.holdout leaves no rows to measure it on, hold out more, or use \"train_loss\""
+    )]
+    Unmeasured { metric: &'static str },
     /// The architecture does not fit.
     #[error("model: {0}")]
     Model(#[from] model::ModelError),
@@ -39,21 +47,23 @@ pub(crate) enum PlanError {
     Store(#[from] crate::store::StoreError),
 }
 
-/// How many shards a hosted table is cut into.
+/// How many shards a hosted table is cut into, or a synthetic run has.
 pub(crate) fn shards(job: &Job) -> Result<u32, PlanError> {
-    let shards = job.data.shards.unwrap_or(job.rounds.cohort_max);
+    let shards = job.data.shards.unwrap_or(job.rounds.cohort_select);
     if shards < job.rounds.cohort_min {
         return Err(PlanError::Shards { shards, min: job.rounds.cohort_min });
     }
     Ok(shards)
 }
 
-/// The protocol's part of a job file. `shards` holds the examples of each shard of hosted data.
+/// The protocol's part of a job file. `shards` holds the examples of each shard that the coordinator
+/// hands out.
 pub(crate) fn protocol(job: &Job, shards: Option<Vec<u64>>, rounds: u32, lease_ms: Millis) -> Plan {
-    let evaluation = match (&job.data.holdout, &shards) {
-        (job::Holdout::None, _) => Evaluation::None,
-        (_, Some(_)) => Evaluation::Central,
-        (_, None) => Evaluation::Workers,
+    let evaluation = match (&job.evaluate.hosted, &job.data.holdout, &shards) {
+        (Some(_), _, _) => Evaluation::Central,
+        (None, Holdout::None, _) => Evaluation::None,
+        (None, _, Some(_)) => Evaluation::Central,
+        (None, _, None) => Evaluation::Workers,
     };
     let millis = |d: std::time::Duration| Millis::try_from(d.as_millis()).unwrap_or(Millis::MAX);
     Plan {
@@ -61,6 +71,7 @@ pub(crate) fn protocol(job: &Job, shards: Option<Vec<u64>>, rounds: u32, lease_m
         rounds,
         cohort_min: job.rounds.cohort_min,
         cohort_max: job.rounds.cohort_max,
+        cohort_select: job.rounds.cohort_select,
         deadline_ms: millis(job.rounds.deadline),
         lease_ms,
         gather_ms: millis(job.rounds.gather),
@@ -68,11 +79,16 @@ pub(crate) fn protocol(job: &Job, shards: Option<Vec<u64>>, rounds: u32, lease_m
         attempts_max: job.rounds.attempts,
         data: shards.map_or(DataPlan::Private, |shards| DataPlan::Hosted { shards }),
         evaluation,
+        patience: job.evaluate.patience,
     }
 }
 
-/// The network of a job for a table of this signature.
+/// The network of a job for a table of this signature, or the synthetic model that needs no table.
 pub(crate) fn network(job: &Job, features: usize, classes: usize) -> ModelSpec {
+    if let Task::Synthetic(synthetic) = job.task {
+        // The job file's bound fits the address space.
+        return ModelSpec::synthetic(usize::try_from(synthetic.parameters).unwrap_or(usize::MAX));
+    }
     ModelSpec {
         arch: job.model.arch.clone(),
         inputs: features,
@@ -94,9 +110,9 @@ pub(crate) fn server(job: &Job) -> ServerSpec {
 /// The holdout of a job in the words of `data`.
 pub(crate) fn holdout(job: &Job) -> data::Holdout {
     match &job.data.holdout {
-        job::Holdout::None => data::Holdout::None,
-        job::Holdout::Fraction(fraction) => data::Holdout::Fraction(*fraction),
-        job::Holdout::Rows(rows) => data::Holdout::Rows(rows.clone()),
+        Holdout::None => data::Holdout::None,
+        Holdout::Fraction(fraction) => data::Holdout::Fraction(*fraction),
+        Holdout::Rows(rows) => data::Holdout::Rows(rows.clone()),
     }
 }
 
@@ -114,3 +130,6 @@ pub(crate) fn partition(job: &Job, rows: usize, shards: usize) -> data::Partitio
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

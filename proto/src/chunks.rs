@@ -52,6 +52,11 @@ impl Assembler {
         self.payload.len() as u64
     }
 
+    /// Whether all that was announced has arrived.
+    pub fn is_complete(&self) -> bool {
+        self.payload.len() == self.bytes
+    }
+
     /// Adds the next chunk.
     pub fn push(&mut self, chunk: &Chunk) -> Result<(), WireError> {
         if chunk.offset != self.offset() {

@@ -3,27 +3,25 @@
 use std::{
     fs::{File, TryLockError},
     path::Path,
-    time::Duration,
 };
 
 use identity::{ClientHome, JoinOptions, Role, Token};
-use service::{exit::Exit, shutdown, task::Tasks, telemetry};
+use proto::PROTOCOL;
+use service::{exit::Exit, files::FileError, shutdown, task::Tasks, telemetry};
 
 use crate::{
     args::{Args, Command, Join, Output, Run},
     check,
     compute::Compute,
+    disk::{cache::Cache, spool::Spool},
     error::Error,
-    session,
+    session::{self, Worker},
     tables::Tables,
-    work::{self, Worker},
+    work::Inputs,
 };
 
 /// Only one process may use an identity: the coordinator ends the session of an older one.
 const LOCK_FILE: &str = "run.lock";
-
-/// How long libtorch may take to come to the end of a batch when the process ends.
-const STOP: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<Exit, Error> {
@@ -34,13 +32,16 @@ pub(crate) fn run(args: Args) -> Result<Exit, Error> {
         .enable_all()
         .build()
         .map_err(Error::Start)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match args.command {
             Command::Join(join) => self::join(join, args.output).await.map(|()| Exit::Success),
             Command::Run(run) => Box::pin(train(run)).await.map(|()| Exit::Success),
             Command::Check(check) => Ok(check::check(check, args.output).await),
         }
-    })
+    });
+    // Not its drop, which waits for a disk that hangs.
+    runtime.shutdown_background();
+    ended
 }
 
 #[allow(clippy::print_stdout)]
@@ -100,20 +101,40 @@ async fn train(args: Run) -> Result<(), Error> {
         let columns = table.columns.len();
         tracing::info!(name = table.name, rows = table.rows, columns, "offering a private table");
     }
-    let seed = service::random::u64()?;
-    let upload_delay_max = args.delay_uploads_up_to.unwrap_or_default();
-    let mut worker = Worker::new(work::Options { name, tables, compute, upload_delay_max, seed });
-    let stop = tasks.shutdown().clone();
-    let session = async move {
-        let dial = async || identity::connect(&home, None).await;
-        let options = session::Options { dial, device: &hardware.description, seed };
-        let ended = session::run(&mut worker, options, &stop).await;
-        if !worker.stop(STOP).await {
-            tracing::warn!("the computation did not stop within {} s", STOP.as_secs());
-        }
-        ended
+    let (spool, kept) = in_background(&tasks, home.dir(), Spool::open).await?;
+    for update in &kept {
+        tracing::info!(run = %update.run, round = update.round, "an update is kept from before");
+    }
+    let cache = in_background(&tasks, home.dir(), Cache::open).await?;
+    let protocol_max = args.protocol_max.unwrap_or(*PROTOCOL.end());
+    let options = session::Options {
+        dial: async || identity::connect(&home, None).await,
+        datasets: tables.announce(),
+        device: &hardware.description,
+        protocol_max,
     };
-    session.await.map_err(Error::Call)
+    let worker = Worker {
+        name,
+        inputs: Box::new(Inputs::new(tables, cache, tasks.clone())),
+        compute,
+        spool,
+        kept,
+        tasks: tasks.clone(),
+        upload_delay_max: args.delay_uploads_up_to.unwrap_or_default(),
+        seed: service::random::u64()?,
+    };
+    Box::pin(session::run(worker, options, tasks.shutdown())).await.map_err(Error::Call)
+}
+
+/// Opens a part of the home on a thread that may block.
+async fn in_background<T: Send + 'static>(
+    tasks: &Tasks,
+    home: &Path,
+    open: impl FnOnce(&Path) -> Result<T, FileError> + Send + 'static,
+) -> Result<T, Error> {
+    let home = home.to_owned();
+    let opened = tasks.blocking("open home", move || open(&home)).await;
+    Ok(opened.map_err(|e| Error::Task(e.to_string()))??)
 }
 
 /// Opens the home of a worker.

@@ -69,6 +69,9 @@ pub(crate) struct Run {
     /// Tests only: wait a random time before each upload, at most this long.
     #[arg(long, hide = true, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(crate) delay_uploads_up_to: Option<Duration>,
+    /// Tests only: speak no newer protocol than this.
+    #[arg(long, hide = true, value_name = "N")]
+    pub(crate) protocol_max: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -121,7 +124,7 @@ mod tests {
         assert_eq!(run.host.threads, 4);
         assert_eq!(run.host.data.len(), 2);
         assert_eq!(run.host.data[1].path, PathBuf::from("y=z.csv"));
-        assert_eq!(run.delay_uploads_up_to, None);
+        assert_eq!((run.delay_uploads_up_to, run.protocol_max), (None, None));
     }
 
     #[test]

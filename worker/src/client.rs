@@ -76,40 +76,67 @@ impl From<Status> for CallError {
     }
 }
 
+/// A trained update, as it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Upload {
+    /// The weight.
+    pub(crate) examples: u64,
+    /// Mean over the examples.
+    pub(crate) train_loss: f64,
+    /// Digest and length of the payload.
+    pub(crate) announced: v1::BlobRef,
+    /// f32 little-endian, in the order of the layout.
+    pub(crate) payload: Bytes,
+}
+
 /// A registered worker process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     rpc: TrainingClient<Channel>,
     session: u64,
     lease: Duration,
+    protocol: u32,
 }
 
 impl Client {
-    /// Announces this process on `channel`.
+    /// Announces this process on `channel`; it speaks the protocols up to `protocol_max`.
     pub(crate) async fn register(
         channel: Channel,
         datasets: Vec<v1::Dataset>,
         device: &str,
+        protocol_max: u32,
     ) -> Result<Self, CallError> {
+        let spoken = *PROTOCOL.start()..=protocol_max.min(*PROTOCOL.end());
         let mut rpc = TrainingClient::new(channel);
         let request = v1::RegisterRequest {
-            protocol_min: *PROTOCOL.start(),
-            protocol_max: *PROTOCOL.end(),
+            protocol_min: *spoken.start(),
+            protocol_max: *spoken.end(),
             datasets,
             device: device.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let answer = within(CALL, rpc.register(request)).await?;
-        if !PROTOCOL.contains(&answer.protocol) {
+        if !spoken.contains(&answer.protocol) {
             let message = format!(
                 "the coordinator chose protocol {}, this worker speaks {} to {}: upgrade the older one",
                 answer.protocol,
-                PROTOCOL.start(),
-                PROTOCOL.end()
+                spoken.start(),
+                spoken.end()
             );
             return Err(CallError::Refused(WireError::new(ErrorCode::Version, message)));
         }
-        Ok(Self { rpc, session: answer.session, lease: Duration::from_millis(answer.lease_ms) })
+        let lease = Duration::from_millis(answer.lease_ms);
+        Ok(Self { rpc, session: answer.session, lease, protocol: answer.protocol })
+    }
+
+    /// Names this process in calls.
+    pub(crate) fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// The protocol that both sides speak.
+    pub(crate) fn protocol(&self) -> u32 {
+        self.protocol
     }
 
     /// How long the coordinator keeps work for a worker that it does not hear of.
@@ -140,25 +167,35 @@ impl Client {
         within(CALL, self.rpc.clone().fetch(request)).await
     }
 
-    /// Sends a trained update: `examples` rows, their mean loss, and the payload; within `limit`.
+    /// How much of this payload is with the coordinator. Since protocol 2.
+    pub(crate) async fn update_status(
+        &self,
+        lease: u64,
+        payload: v1::BlobRef,
+    ) -> Result<v1::UpdateStatusResponse, CallError> {
+        let request = v1::UpdateStatusRequest { session: self.session, lease, payload: Some(payload) };
+        within(CALL, self.rpc.clone().update_status(request)).await
+    }
+
+    /// Sends a trained update from `offset` on, within `limit`.
     pub(crate) async fn submit_update(
         &self,
         lease: u64,
-        examples: u64,
-        train_loss: f64,
-        payload: Bytes,
+        update: Upload,
+        offset: u64,
         limit: Duration,
     ) -> Result<(), CallError> {
         let header = v1::UpdateHeader {
             session: self.session,
             lease,
-            examples,
-            train_loss,
-            payload: Some(chunks::announce(&payload)),
-            offset: 0,
+            examples: update.examples,
+            train_loss: update.train_loss,
+            payload: Some(update.announced),
+            offset,
         };
         let first = v1::UpdatePart { part: Some(Part::Header(header)) };
-        let rest = chunks::split(payload, 0).map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });
+        let rest = chunks::split(update.payload, offset);
+        let rest = rest.map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });
         let parts = tokio_stream::iter(std::iter::once(first).chain(rest));
         within(limit, self.rpc.clone().submit_update(parts)).await?;
         Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use identity::{HomeError, JoinError, TokenError};
 use proto::error::ErrorCode;
-use service::{dial::DialError, exit::Exit, telemetry::TelemetryError};
+use service::{dial::DialError, exit::Exit, files::FileError, telemetry::TelemetryError};
 
 use crate::{client::CallError, compute::ComputeError, tables::TableError};
 
@@ -61,6 +61,9 @@ pub(crate) enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// What the home keeps cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The device cannot be used.
     #[error(transparent)]
     Compute(#[from] ComputeError),
@@ -117,6 +120,12 @@ impl From<&Error> for Exit {
             _ => Self::Failure,
         }
     }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// The exit code of a call that failed for good.

@@ -27,7 +27,7 @@ use tonic::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen {
     Registered { session: u64, datasets: Vec<v1::Dataset> },
-    Update { session: u64, lease: u64, examples: u64, train_loss: f64, payload: Vec<u8> },
+    Update { session: u64, lease: u64, examples: u64, train_loss: f64, offset: u64, payload: Vec<u8> },
     Evaluation { lease: u64, examples: u64, loss: f64, correct: u64 },
     Declined { lease: u64, reason: String },
     Left { session: u64 },
@@ -35,15 +35,28 @@ pub(crate) enum Seen {
 
 #[derive(Default)]
 struct State {
-    work: VecDeque<v1::Work>,
+    /// Answers to polls.
+    work: VecDeque<Option<v1::Work>>,
     blobs: Vec<Vec<u8>>,
     seen: Vec<Seen>,
     sessions: u64,
-    fetches: usize,
+    /// The offsets that fetches began at.
+    fetches: Vec<u64>,
+    /// The next download breaks after this many bytes.
+    break_fetch_after: Option<usize>,
     /// Refusals of the next calls of [`Training::submit_update`].
     refuse_updates: VecDeque<WireError>,
     refuse_register: Option<WireError>,
     abandon: bool,
+    protocol: Option<u32>,
+    /// The next upload breaks after this many bytes.
+    break_update_after: Option<u64>,
+    /// What arrived of an update that broke.
+    partial: Vec<u8>,
+    /// Every update is here already.
+    accepted: bool,
+    /// Uploads wait.
+    hold_updates: bool,
 }
 
 #[derive(Clone, Default)]
@@ -73,7 +86,36 @@ impl Fake {
     }
 
     pub(crate) fn give(&self, work: v1::Work) {
-        self.lock().work.push_back(work);
+        self.change(|state| state.work.push_back(Some(work)));
+    }
+
+    /// The next poll is told that nothing is wanted.
+    pub(crate) fn give_nothing(&self) {
+        self.change(|state| state.work.push_back(None));
+    }
+
+    pub(crate) fn speak(&self, protocol: u32) {
+        self.change(|state| state.protocol = Some(protocol));
+    }
+
+    pub(crate) fn break_next_update_after(&self, bytes: u64) {
+        self.change(|state| state.break_update_after = Some(bytes));
+    }
+
+    pub(crate) fn accept_all(&self) {
+        self.change(|state| state.accepted = true);
+    }
+
+    pub(crate) fn hold_updates(&self, hold: bool) {
+        self.change(|state| state.hold_updates = hold);
+    }
+
+    pub(crate) fn forget_blobs(&self) {
+        self.change(|state| state.blobs.clear());
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
         self.changed.notify_waiters();
     }
 
@@ -89,8 +131,18 @@ impl Fake {
         self.lock().abandon = true;
     }
 
+    pub(crate) fn break_next_fetch_after(&self, bytes: usize) {
+        self.change(|state| state.break_fetch_after = Some(bytes));
+    }
+
+    /// How many fetches there were.
     pub(crate) fn fetches(&self) -> usize {
-        self.lock().fetches
+        self.lock().fetches.len()
+    }
+
+    /// Where they began.
+    pub(crate) fn fetch_offsets(&self) -> Vec<u64> {
+        self.lock().fetches.clone()
     }
 
     /// All that was sent, once `enough` of it is there.
@@ -125,16 +177,18 @@ impl Training for Fake {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
-        let session = {
+        let (session, protocol) = {
             let mut state = self.lock();
             if let Some(error) = &state.refuse_register {
                 return Err(error.clone().into());
             }
             state.sessions += 1;
-            state.sessions
+            (state.sessions, state.protocol)
         };
-        self.note(Seen::Registered { session, datasets: request.into_inner().datasets });
-        Ok(Response::new(v1::RegisterResponse { protocol: 1, session, lease_ms: 15_000 }))
+        let request = request.into_inner();
+        let protocol = protocol.unwrap_or(request.protocol_max);
+        self.note(Seen::Registered { session, datasets: request.datasets });
+        Ok(Response::new(v1::RegisterResponse { protocol, session, lease_ms: 15_000 }))
     }
 
     async fn poll(&self, request: Request<v1::PollRequest>) -> Result<Response<v1::PollResponse>, Status> {
@@ -149,7 +203,7 @@ impl Training for Fake {
                     return Err(WireError::new(ErrorCode::Stale, "session is over").into());
                 }
                 if let Some(work) = state.work.pop_front() {
-                    return Ok(Response::new(v1::PollResponse { work: Some(work) }));
+                    return Ok(Response::new(v1::PollResponse { work }));
                 }
             }
             changed.await;
@@ -166,10 +220,16 @@ impl Training for Fake {
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let request = request.into_inner();
         let mut state = self.lock();
-        state.fetches += 1;
+        state.fetches.push(request.offset);
         let blob = state.blobs.iter().find(|blob| chunks::announce(blob).digest == request.digest);
         let blob = blob.cloned().ok_or_else(|| Status::from(WireError::not_found("no such blob")))?;
-        let chunks: Vec<_> = chunks::split(blob.into(), request.offset).map(Ok).collect();
+        let chunks = match state.break_fetch_after.take() {
+            None => chunks::split(blob.into(), request.offset).map(Ok).collect(),
+            Some(bytes) => {
+                let start = chunks::split(blob[..bytes].to_vec().into(), request.offset).map(Ok);
+                start.chain([Err(Status::unavailable("the connection broke"))]).collect::<Vec<_>>()
+            }
+        };
         Ok(Response::new(tokio_stream::iter(chunks)))
     }
 
@@ -177,7 +237,11 @@ impl Training for Fake {
         &self,
         _: Request<v1::UpdateStatusRequest>,
     ) -> Result<Response<v1::UpdateStatusResponse>, Status> {
-        Ok(Response::new(v1::UpdateStatusResponse { offset: 0, accepted: false }))
+        let state = self.lock();
+        Ok(Response::new(v1::UpdateStatusResponse {
+            offset: state.partial.len() as u64,
+            accepted: state.accepted,
+        }))
     }
 
     async fn submit_update(
@@ -190,15 +254,37 @@ impl Training for Fake {
         };
         let mut assembler =
             Assembler::new(header.payload.as_ref().unwrap(), 1 << 20).map_err(Status::from)?;
+        let (partial, break_after) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.partial), state.break_update_after.take())
+        };
+        let offset = usize::try_from(header.offset).unwrap();
+        for chunk in chunks::split(partial[..offset].to_vec().into(), 0) {
+            assembler.push(&chunk).map_err(Status::from)?;
+        }
         while let Some(part) = parts.next().await {
             let Some(Part::Chunk(chunk)) = part?.part else {
                 return Err(Status::invalid_argument("no chunk"));
             };
+            if let Some(bytes) = break_after {
+                let bytes = usize::try_from(bytes).unwrap();
+                self.change(|state| state.partial = chunk.data[..bytes].to_vec());
+                return Err(Status::unavailable("the connection broke"));
+            }
             assembler.push(&chunk).map_err(Status::from)?;
         }
-        let v1::UpdateHeader { session, lease, examples, train_loss, .. } = header;
+        let v1::UpdateHeader { session, lease, examples, train_loss, offset, .. } = header;
         let payload = assembler.finish().map_err(Status::from)?;
-        self.note(Seen::Update { session, lease, examples, train_loss, payload });
+        self.note(Seen::Update { session, lease, examples, train_loss, offset, payload });
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.lock().hold_updates {
+                break;
+            }
+            changed.await;
+        }
         match self.lock().refuse_updates.pop_front() {
             Some(error) => Err(error.into()),
             None => Ok(Response::new(v1::SubmitUpdateResponse {})),

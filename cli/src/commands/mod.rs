@@ -1,5 +1,6 @@
 //! One file per noun of the command line.
 
+mod events;
 mod invite;
 mod join;
 mod model;

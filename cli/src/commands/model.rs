@@ -128,7 +128,7 @@ mod tests {
             model: "iris".into(),
             version: 20,
             digest: "ab".repeat(32),
-            aliases: vec!["latest".into()],
+            aliases: vec!["best".into(), "latest".into()],
             run: "iris-1".into(),
             round: 20,
             metrics: [("test_accuracy".to_owned(), 0.9666)].into(),
@@ -141,8 +141,8 @@ mod tests {
         assert_eq!(
             table(&[version()]).lines(),
             [
-                "MODEL  VERSION  ALIASES  RUN     ROUND  TEST LOSS  ACCURACY  CREATED               DIGEST",
-                "iris        20  latest   iris-1     20               0.9666  2026-01-01T00:00:00Z  abababababab"
+                "MODEL  VERSION  ALIASES       RUN     ROUND  TEST LOSS  ACCURACY  CREATED               DIGEST",
+                "iris        20  best, latest  iris-1     20               0.9666  2026-01-01T00:00:00Z  abababababab"
             ]
         );
     }
@@ -153,9 +153,11 @@ mod tests {
         let shown = Shown { version: version(), bytes: 4096, manifest };
         let lines = describe(&shown);
         assert_eq!(lines[0], "MODEL     iris:20");
+        assert_eq!(lines[1], "aliases   best, latest");
         assert!(lines.contains(&"features  a, b".to_owned()), "{lines:?}");
         let json = serde_json::to_value(&shown).unwrap();
         assert_eq!((&json["version"], &json["bytes"]), (&json!(20), &json!(4096)));
+        assert_eq!(json["aliases"], json!(["best", "latest"]));
         assert_eq!(json["manifest"]["signature"]["classes"], json!(["x", "y"]));
     }
 

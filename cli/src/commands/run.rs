@@ -1,10 +1,14 @@
 use proto::{
     convert,
-    v1::{ListRunsRequest, ShowRunRequest, StartRoundsRequest, StopRunRequest},
+    v1::{
+        ListRunsRequest, PauseRunRequest, ResumeRunRequest, ShowRunRequest, StartRoundsRequest,
+        StopRunRequest,
+    },
 };
 use serde_json::json;
 
 use super::{
+    events,
     start::{self, Prepared},
     views::{self, RunWithRounds},
     watch,
@@ -37,8 +41,23 @@ pub(super) async fn run(
             Ok(())
         }
         Run::Ls => list(session, format).await,
-        Run::Show { run } => show(session, format, run.as_str()).await,
+        Run::Show { run, events: true } => events::run(session, format, run.as_str()).await,
+        Run::Show { run, events: false } => show(session, format, run.as_str()).await,
         Run::Watch { run } => watch::run(session, format, run.as_str()).await,
+        Run::Pause { run } => {
+            session.control().pause_run(PauseRunRequest { run: run.to_string() }).await?;
+            paused(format, run.as_str(), true)?;
+            output::note(&format!(
+                "go on with it by `conclave run resume {run}`, end it with `conclave run stop {run}`"
+            ));
+            Ok(())
+        }
+        Run::Resume { run } => {
+            session.control().resume_run(ResumeRunRequest { run: run.to_string() }).await?;
+            paused(format, run.as_str(), false)?;
+            output::note(&format!("follow it with `conclave run watch {run}`"));
+            Ok(())
+        }
         Run::Stop { run } => {
             session.control().stop_run(StopRunRequest { run: run.to_string() }).await?;
             let stopped = json!({ "run": run.as_str(), "state": "stopped" });
@@ -59,6 +78,19 @@ pub(super) async fn round(session: &Session, format: Format, command: args::Roun
     })?;
     output::note(&format!("follow it with `conclave run watch {run}`"));
     Ok(())
+}
+
+/// Tells that a run was paused or resumed. Its state may still be that of the open round.
+fn paused(format: Format, run: &str, paused: bool) -> std::io::Result<()> {
+    output::item(format, &json!({ "run": run, "paused": paused }), |_| vec![paused_line(run, paused)])
+}
+
+fn paused_line(run: &str, paused: bool) -> String {
+    if paused {
+        format!("paused run {run}; the open round goes on, and no further one opens until it is resumed")
+    } else {
+        format!("resumed run {run}; rounds open again")
+    }
 }
 
 async fn list(session: &Session, format: Format) -> Result<(), CliError> {
@@ -91,6 +123,9 @@ async fn show(session: &Session, format: Format, run: &str) -> Result<(), CliErr
     let summary: views::Run = convert::required("summary", answer.summary)?.into();
     let rounds = answer.rounds.into_iter().map(Into::into).collect();
     print(format, &summary, &summary.with(rounds))?;
+    if summary.is_paused() {
+        output::note(&format!("no further round opens until `conclave run resume {run}`"));
+    }
     Ok(())
 }
 
@@ -114,6 +149,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pause_says_what_goes_on() {
+        assert_eq!(
+            [true, false].map(|paused| paused_line("iris-1", paused)),
+            [
+                "paused run iris-1; the open round goes on, and no further one opens until it is resumed",
+                "resumed run iris-1; rounds open again"
+            ]
+        );
+    }
+
+    #[test]
     fn runs_for_people() {
         let run = views::Run {
             run: "iris-1".into(),
@@ -124,11 +170,21 @@ mod tests {
             rounds_planned: 20,
             started_unix_ms: 1_767_225_600_000,
         };
+        let paused = views::Run { run: "iris-2".into(), state: "paused".into(), ..run.clone() };
+        let early = views::Run {
+            run: "iris-3".into(),
+            state: "completed".into(),
+            cause: "stopped early: test_loss did not improve in 5 rounds".into(),
+            rounds_done: 12,
+            ..run.clone()
+        };
         assert_eq!(
-            table(&[run]).lines(),
+            table(&[run, paused, early]).lines(),
             [
-                "RUN     MODEL  STATE     ROUNDS  STARTED               CAUSE",
-                "iris-1  iris   training    3/20  2026-01-01T00:00:00Z"
+                "RUN     MODEL  STATE      ROUNDS  STARTED               CAUSE",
+                "iris-1  iris   training     3/20  2026-01-01T00:00:00Z",
+                "iris-2  iris   paused       3/20  2026-01-01T00:00:00Z",
+                "iris-3  iris   completed   12/20  2026-01-01T00:00:00Z  stopped early: test_loss did not improve in 5 rounds"
             ]
         );
     }

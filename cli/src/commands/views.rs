@@ -1,4 +1,4 @@
-//! What commands print about runs, rounds and versions, as JSON and as cells of tables. The names of
+//! What commands print about runs, rounds, events and versions, as JSON and as cells of tables. The names of
 //! the JSON keys are a contract.
 
 use std::collections::BTreeMap;
@@ -46,6 +46,21 @@ pub(super) struct Round {
     pub(super) metrics: BTreeMap<String, f64>,
 }
 
+/// One thing that happened to a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Event {
+    /// Of the journal.
+    pub(super) sequence: u64,
+    /// Since the run was started, without the time that no coordinator ran.
+    pub(super) at_ms: u64,
+    /// The round in progress then; 0 before the first.
+    pub(super) round: u32,
+    pub(super) kind: String,
+    /// Whom it is about; empty: the run.
+    pub(super) worker: String,
+    pub(super) text: String,
+}
+
 /// A version of a model in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Version {
@@ -64,6 +79,11 @@ impl Run {
     /// Whether nothing more happens by itself.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state.as_str(), "completed" | "failed" | "stopped")
+    }
+
+    /// Whether no further round opens until an operator says so.
+    pub(super) fn is_paused(&self) -> bool {
+        self.state == "paused"
     }
 
     /// With its rounds.
@@ -125,6 +145,21 @@ pub(super) fn rounds_table(rounds: &[Round], narrow: bool) -> Table {
     table
 }
 
+/// The events of a run as a table.
+pub(super) fn events_table(events: &[Event]) -> Table {
+    let mut table = Table::new(&["TIME", "ROUND", "EVENT", "WORKER", "TEXT"], &[0, 1]);
+    for event in events {
+        table.row([
+            &format!("+{:.1}s", event.at_ms as f64 / 1000.0),
+            &event.round.to_string(),
+            &event.kind,
+            &event.worker,
+            &event.text,
+        ]);
+    }
+    table
+}
+
 /// The first digits of a digest, for tables.
 pub(super) fn short(digest: &str) -> String {
     digest.chars().take(12).collect()
@@ -155,6 +190,13 @@ impl From<v1::RoundReport> for Round {
             bytes_down: round.bytes_down,
             metrics: round.metrics.into_iter().collect(),
         }
+    }
+}
+
+impl From<v1::RunEvent> for Event {
+    fn from(event: v1::RunEvent) -> Self {
+        let v1::RunEvent { sequence, at_ms, round, kind, worker, text } = event;
+        Self { sequence, at_ms, round, kind, worker, text }
     }
 }
 
@@ -221,6 +263,38 @@ pub(super) mod tests {
         assert!(wide[1].ends_with("      4  abababababab"), "{}", wide[1]);
     }
 
+    fn event(at_ms: u64, kind: &str, worker: &str, text: &str) -> Event {
+        let [kind, worker, text] = [kind, worker, text].map(str::to_owned);
+        v1::RunEvent { sequence: 17, at_ms, round: 3, kind, worker, text }.into()
+    }
+
+    #[test]
+    fn the_json_of_an_event_is_a_contract() {
+        let lost = event(12_345, "worker-lost", "b", "no progress for 10 s");
+        assert_eq!(
+            serde_json::to_string(&lost).unwrap(),
+            r#"{"sequence":17,"at_ms":12345,"round":3,"kind":"worker-lost","worker":"b","text":"no progress for 10 s"}"#
+        );
+    }
+
+    #[test]
+    fn events_for_people() {
+        let events = [
+            event(0, "run-started", "", "20 rounds"),
+            event(12_345, "worker-lost", "hospital-b", "no progress\x1b for 10 s"),
+            event(3_600_000, "round-committed", "", "version 4"),
+        ];
+        assert_eq!(
+            events_table(&events).lines(),
+            [
+                "    TIME  ROUND  EVENT            WORKER      TEXT",
+                "   +0.0s      3  run-started                  20 rounds",
+                "  +12.3s      3  worker-lost      hospital-b  no progress\u{fffd} for 10 s",
+                "+3600.0s      3  round-committed              version 4",
+            ]
+        );
+    }
+
     #[test]
     fn the_headline_tells_the_cause() {
         let mut run = Run { run: "r".into(), model: "m".into(), state: "failed".into(), ..Run::default() };
@@ -228,5 +302,26 @@ pub(super) mod tests {
         run.cause = "no worker\x1b".into();
         assert_eq!(run.headline(), "run r (model m): failed, 0 of 0 rounds: no worker\u{fffd}");
         assert!(run.has_ended());
+        // A run may be done before its last round.
+        run.state = "completed".into();
+        (run.rounds_done, run.rounds_planned) = (12, 20);
+        run.cause = "stopped early: test_loss did not improve in 5 rounds".into();
+        assert_eq!(
+            run.headline(),
+            "run r (model m): completed, 12 of 20 rounds: stopped early: test_loss did not improve in 5 rounds"
+        );
+        assert!(run.has_ended());
+    }
+
+    #[test]
+    fn a_pause_is_not_an_end() {
+        let ended = |state: &str| Run { state: state.into(), ..Run::default() }.has_ended();
+        for state in ["gathering", "training", "aggregating", "evaluating", "publishing", "paused"] {
+            assert!(!ended(state), "{state}");
+        }
+        for state in ["completed", "failed", "stopped"] {
+            assert!(ended(state), "{state}");
+        }
+        assert!(Run { state: "paused".into(), ..Run::default() }.is_paused());
     }
 }

@@ -1,16 +1,16 @@
 //! Following a run: a table that redraws itself on a terminal, one line per round and event elsewhere.
 
 mod screen;
+mod told;
 
 use std::{
-    collections::BTreeSet,
     io::{self, IsTerminal},
     time::Duration,
 };
 
 use proto::v1::{Member, WatchRunRequest, WatchRunResponse};
 
-use self::screen::Screen;
+use self::{screen::Screen, told::Told};
 use super::{run::print, views};
 use crate::{
     error::CliError,
@@ -31,8 +31,7 @@ struct Watched {
     rounds: Vec<views::Round>,
     members: Vec<Member>,
     round: u32,
-    /// Every event so far, to tell repeated ones after a connection was lost.
-    told: BTreeSet<String>,
+    told: Told,
 }
 
 /// What a message adds.
@@ -146,8 +145,12 @@ impl Watched {
         }
         self.members = message.members;
         self.round = message.round;
-        let mut events = message.events;
-        events.retain(|event| self.told.insert(event.clone()) || !first);
+        let events = if first {
+            self.told.repeat(message.events)
+        } else {
+            self.told.add(&message.events);
+            message.events
+        };
         News { rounds_from, events }
     }
 }
@@ -232,6 +235,36 @@ mod tests {
         let news = watched.apply(message(&[1, 2, 3], &["a", "b", "b", "c"]), true);
         assert_eq!(news, News { rounds_from: 2, events: vec!["c".into()] });
         assert_eq!(watched.rounds.iter().map(|r| r.round).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_restarted_coordinator_repeats_and_loses_nothing() {
+        let mut watched = Watched::default();
+        let lost = "round 1: lost b: no progress for 10 s";
+        watched.apply(message(&[1], &["a is ready", "b is ready"]), true);
+        watched.apply(message(&[], &[lost]), false);
+        // Killed; its list was rebuilt from the journal, and b came back in the meantime.
+        let rebuilt = ["a is ready", "b is ready", lost, "the coordinator was restarted", "b is ready"];
+        let news = watched.apply(message(&[1, 2], &rebuilt), true);
+        assert_eq!(news.rounds_from, 1);
+        assert_eq!(news.events, ["the coordinator was restarted", "b is ready"]);
+        // And again, before anything else happened.
+        let rebuilt = [&rebuilt[..], &["the coordinator was restarted"]].concat();
+        let news = watched.apply(message(&[1, 2], &rebuilt), true);
+        assert_eq!(news, News { rounds_from: 2, events: vec!["the coordinator was restarted".into()] });
+        assert_eq!(watched.apply(message(&[1, 2], &rebuilt), true), News { rounds_from: 2, events: vec![] });
+    }
+
+    #[test]
+    fn a_paused_run_is_watched_on() {
+        let mut watched = Watched::default();
+        let mut paused = message(&[1], &["paused by operator admin"]);
+        paused.summary = paused.summary.map(|summary| RunSummary { state: "paused".into(), ..summary });
+        let news = watched.apply(paused, true);
+        assert_eq!(news.events, ["paused by operator admin"]);
+        assert!(!watched.summary.has_ended());
+        let news = watched.apply(message(&[2], &["resumed by operator admin"]), false);
+        assert_eq!(news, News { rounds_from: 1, events: vec!["resumed by operator admin".into()] });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use identity::Role;
+use params::Name;
 use proto::{
     convert,
     error::{ErrorCode, WireError},
@@ -15,8 +16,9 @@ use super::{Reply, Uploads, caller, errors};
 use crate::{
     invitations::Invitations,
     registry::{Manifest, WEIGHTS},
-    runs::{Command, Runs, Shared, View},
-    store::RunRecord,
+    runs::{Command, RunEvent, Runs, Shared, View, describe_member},
+    store::{Changes, MemberRecord, RunRecord},
+    workers::Worker,
 };
 
 /// The largest job file, in bytes.
@@ -74,8 +76,10 @@ impl Service for Control {
                 Err(status) => Err(status.into()),
             }
         };
-        let received = self.uploads.receive(&announced, self.uploads.bytes_max(), next).await?;
-        let blobs = self.shared.blobs.clone();
+        let room = self.shared.store.admit(announced.bytes, self.shared.disk_reserve);
+        room.map_err(|full| errors::no_room(&full))?;
+        let received = self.uploads.receive(&announced, self.uploads.bytes_max(), None, next).await?;
+        let blobs = self.shared.store.blobs.clone();
         let put = self.shared.tasks.blocking("store upload", move || blobs.put(&received.bytes)).await;
         let digest = put.map_err(|e| errors::internal(&e))?.map_err(|e| errors::internal(&e))?;
         Ok(Response::new(v1::UploadResponse { digest: digest.as_bytes().to_vec() }))
@@ -95,6 +99,8 @@ impl Service for Control {
             ))
             .into());
         }
+        let room = self.shared.store.admit(0, self.shared.disk_reserve);
+        room.map_err(|full| errors::no_room(&full))?;
         let mut files = BTreeMap::new();
         for attachment in message.attachments {
             files.insert(attachment.path, convert::digest("attachment", &attachment.digest)?);
@@ -169,29 +175,32 @@ impl Service for Control {
 
     async fn run_events(
         &self,
-        _: Request<v1::RunEventsRequest>,
+        request: Request<v1::RunEventsRequest>,
     ) -> Result<Response<Self::RunEventsStream>, Status> {
-        Err(Status::unimplemented("in progress"))
+        let events = self.runs.history(&request.get_ref().run).await.map_err(errors::from_run)?;
+        let told = events.into_iter().map(|event| {
+            let RunEvent { sequence, at_ms, round, kind, worker, text } = event;
+            Ok(v1::RunEvent { sequence, at_ms, round, kind: kind.to_owned(), worker, text })
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(told))))
     }
 
-    async fn pause_run(&self, _: Request<v1::PauseRunRequest>) -> Result<Response<v1::PauseRunResponse>, Status> {
-        Err(Status::unimplemented("in progress"))
+    async fn pause_run(
+        &self,
+        request: Request<v1::PauseRunRequest>,
+    ) -> Result<Response<v1::PauseRunResponse>, Status> {
+        let operator = caller(&request)?.name;
+        let event = round::Event::Pause { reason: format!("paused by operator {operator}") };
+        self.tell(&request.get_ref().run, event).await?;
+        Ok(Response::new(v1::PauseRunResponse {}))
     }
 
-    async fn resume_run(&self, _: Request<v1::ResumeRunRequest>) -> Result<Response<v1::ResumeRunResponse>, Status> {
-        Err(Status::unimplemented("in progress"))
-    }
-
-    async fn show_worker(&self, _: Request<v1::ShowWorkerRequest>) -> Result<Response<v1::ShowWorkerResponse>, Status> {
-        Err(Status::unimplemented("in progress"))
-    }
-
-    async fn drain_worker(&self, _: Request<v1::DrainWorkerRequest>) -> Result<Response<v1::DrainWorkerResponse>, Status> {
-        Err(Status::unimplemented("in progress"))
-    }
-
-    async fn revoke_worker(&self, _: Request<v1::RevokeWorkerRequest>) -> Result<Response<v1::RevokeWorkerResponse>, Status> {
-        Err(Status::unimplemented("in progress"))
+    async fn resume_run(
+        &self,
+        request: Request<v1::ResumeRunRequest>,
+    ) -> Result<Response<v1::ResumeRunResponse>, Status> {
+        self.tell(&request.get_ref().run, round::Event::Resume).await?;
+        Ok(Response::new(v1::ResumeRunResponse {}))
     }
 
     async fn stop_run(
@@ -199,14 +208,8 @@ impl Service for Control {
         request: Request<v1::StopRunRequest>,
     ) -> Result<Response<v1::StopRunResponse>, Status> {
         let operator = caller(&request)?.name;
-        let run = &request.get_ref().run;
-        let watch = self.runs.watch(run).await.map_err(errors::from_run)?;
-        let name = watch.borrow().context.run.clone();
-        let (answer, done) = oneshot::channel();
         let event = round::Event::Stop { reason: format!("stopped by operator {operator}") };
-        self.runs.command(&name, Command::Event { event, answer }).await.map_err(errors::from_run)?;
-        // An end that came first is an end all the same.
-        let _ = done.await;
+        self.tell(&request.get_ref().run, event).await?;
         Ok(Response::new(v1::StopRunResponse {}))
     }
 
@@ -235,27 +238,114 @@ impl Service for Control {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let now = self.shared.clock.now_ms();
-        let active = self.runs.active();
-        let workers = self.shared.workers.list();
-        let workers = workers.into_iter().map(|worker| {
-            let seen_ms_ago = now.saturating_sub(worker.seen);
-            let state = match () {
-                () if worker.left || seen_ms_ago > self.shared.lease_ms => "away",
-                () if active.iter().any(|v| v.work.contains_key(&worker.name)) => "working",
-                () => "idle",
-            };
-            v1::WorkerSummary {
-                name: worker.name.to_string(),
-                state: state.to_owned(),
-                device: worker.device,
-                datasets: worker.datasets.iter().map(|d| format!("{} ({} rows)", d.name, d.rows)).collect(),
-                seen_ms_ago,
-                version: worker.version,
-            }
-        });
-        Ok(Response::new(v1::ListWorkersResponse { workers: workers.collect() }))
+        let workers = self.shared.workers.list().iter().map(|worker| self.worker(worker)).collect();
+        Ok(Response::new(v1::ListWorkersResponse { workers }))
     }
+
+    async fn show_worker(
+        &self,
+        request: Request<v1::ShowWorkerRequest>,
+    ) -> Result<Response<v1::ShowWorkerResponse>, Status> {
+        let name = convert::name("worker", &request.get_ref().worker)?;
+        let known = self.shared.workers.list().into_iter().find(|worker| worker.name == name);
+        let mark = self.shared.workers.mark_of(&name);
+        let runs: Vec<v1::WorkerRun> =
+            self.runs.active().iter().filter_map(|view| standing(view, &name)).collect();
+        if known.is_none() && !mark.drained && !mark.revoked && runs.is_empty() {
+            return Err(unknown_worker(&name).into());
+        }
+        let absent = || v1::WorkerSummary {
+            name: name.to_string(),
+            state: state_of(&mark, "away").to_owned(),
+            ..v1::WorkerSummary::default()
+        };
+        let protocol = known.as_ref().map_or(0, |worker| worker.protocol);
+        let summary = known.map_or_else(absent, |worker| self.worker(&worker));
+        Ok(Response::new(v1::ShowWorkerResponse { summary: Some(summary), protocol, runs }))
+    }
+
+    async fn drain_worker(
+        &self,
+        request: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        let operator = caller(&request)?.name;
+        let message = request.into_inner();
+        let drained = !message.undo;
+        self.mark(&message.worker, |mark| mark.drained = drained).await?;
+        tracing::info!(%operator, worker = message.worker, drained, "worker drained");
+        Ok(Response::new(v1::DrainWorkerResponse {}))
+    }
+
+    async fn revoke_worker(
+        &self,
+        request: Request<v1::RevokeWorkerRequest>,
+    ) -> Result<Response<v1::RevokeWorkerResponse>, Status> {
+        let operator = caller(&request)?.name;
+        let message = request.into_inner();
+        self.mark(&message.worker, |mark| mark.revoked = true).await?;
+        tracing::info!(%operator, worker = message.worker, "worker revoked");
+        Ok(Response::new(v1::RevokeWorkerResponse {}))
+    }
+}
+
+impl Control {
+    /// Tells a run in progress something, and waits until it is done and durable.
+    async fn tell(&self, run: &str, event: round::Event) -> Result<(), Status> {
+        let watch = self.runs.watch(run).await.map_err(errors::from_run)?;
+        let name = watch.borrow().context.run.clone();
+        let (answer, done) = oneshot::channel();
+        self.runs.command(&name, Command::Event { event, answer }).await.map_err(errors::from_run)?;
+        // An end that came first is an end all the same.
+        done.await.unwrap_or(Ok(())).map_err(Status::from)
+    }
+
+    /// Changes what is known of a worker, durably, and lets the runs know.
+    async fn mark(&self, worker: &str, change: impl FnOnce(&mut MemberRecord)) -> Result<(), Status> {
+        let name = convert::name("worker", worker)?;
+        let mut mark = self.shared.workers.mark_of(&name);
+        change(&mut mark);
+        let mut changes = Changes::default();
+        changes.put(&format!("member/worker/{name}"), &mark).map_err(|e| errors::internal(&e))?;
+        self.shared.store.commit(changes).await.map_err(|e| errors::internal(&e))?;
+        self.shared.workers.mark(mark);
+        Ok(())
+    }
+
+    fn worker(&self, worker: &Worker) -> v1::WorkerSummary {
+        let seen_ms_ago = self.shared.clock.now_ms().saturating_sub(worker.seen);
+        let state = match () {
+            () if worker.left || seen_ms_ago > self.shared.lease_ms => "away",
+            () if self.runs.is_working(&worker.name) => "working",
+            () => "idle",
+        };
+        v1::WorkerSummary {
+            name: worker.name.to_string(),
+            state: state_of(&self.shared.workers.mark_of(&worker.name), state).to_owned(),
+            device: worker.device.clone(),
+            datasets: worker.datasets.iter().map(|d| format!("{} ({} rows)", d.name, d.rows)).collect(),
+            seen_ms_ago,
+            version: worker.version.clone(),
+        }
+    }
+}
+
+/// What operators said of a worker wins over what it does.
+fn state_of<'a>(mark: &MemberRecord, state: &'a str) -> &'a str {
+    match (mark.revoked, mark.drained) {
+        (true, _) => "revoked",
+        (false, true) => "drained",
+        (false, false) => state,
+    }
+}
+
+/// What a worker is in one run.
+fn standing(view: &View, worker: &Name) -> Option<v1::WorkerRun> {
+    let state = view.standings.get(worker)?.clone();
+    Some(v1::WorkerRun { run: view.context.run.to_string(), round: view.round, state })
+}
+
+fn unknown_worker(name: &Name) -> WireError {
+    WireError::not_found(format!("no worker '{name}' has ever registered; `conclave worker ls` lists them"))
 }
 
 /// What changed since the last message of a watch.
@@ -264,14 +354,10 @@ fn progress(view: &View, rounds_sent: &mut usize, events_sent: &mut u64) -> v1::
     *rounds_sent = view.rounds.len();
     let (events, next) = view.events.since(*events_sent);
     *events_sent = next;
-    let members = view.members.iter().map(|m| v1::Member {
-        worker: m.worker.to_string(),
-        state: match &m.state {
-            round::MemberState::Working { percent } => format!("working {percent} %"),
-            round::MemberState::Done => "sent".to_owned(),
-            round::MemberState::Lost => "lost".to_owned(),
-        },
-    });
+    let members = view
+        .members
+        .iter()
+        .map(|m| v1::Member { worker: m.worker.to_string(), state: describe_member(&m.state) });
     v1::WatchRunResponse {
         summary: Some(summary(view)),
         rounds,

@@ -9,16 +9,24 @@ use crate::{
     predict::PredictError,
     registry::RegistryError,
     runs::{DriveError, RunError},
-    store::StoreError,
+    store::{NoRoom, StoreError},
 };
 
 /// How long a caller waits when a queue is full.
 const BUSY: std::time::Duration = std::time::Duration::from_millis(200);
 
+/// How long a caller waits for room on the disk.
+const ROOM: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A defect or a fault of this host: logged whole, told in one word.
 pub(crate) fn internal(error: &dyn std::fmt::Display) -> WireError {
     tracing::error!(%error, "internal error");
     WireError::internal()
+}
+
+/// The disk is too full for anything new.
+pub(super) fn no_room(full: &NoRoom) -> WireError {
+    WireError::new(ErrorCode::Busy, full.to_string()).retry_after(ROOM)
 }
 
 pub(super) fn from_registry(error: RegistryError) -> WireError {
@@ -39,6 +47,7 @@ pub(super) fn from_run(error: RunError) -> WireError {
             WireError::not_found(format!("no uploaded file has digest {digest}; upload it first"))
         }
         RunError::Plan(PlanError::Store(error)) => internal(&error),
+        RunError::Unknown(_) => internal(&error),
         RunError::Plan(error) => WireError::invalid(error.to_string()),
         RunError::Drive(error) => from_drive(error),
     }

@@ -18,6 +18,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Status};
 
 pub(crate) use authorize::Caller;
+use uploads::Resume;
 pub(crate) use uploads::{Share, Uploads};
 
 /// A streamed answer.

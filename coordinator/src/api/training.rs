@@ -9,13 +9,13 @@ use proto::{
     error::{ErrorCode, WireError},
     v1::{self, training_server::Training as Service, update_part::Part},
 };
-use round::{Assignment, Event};
+use round::Event;
 use tokio::{sync::oneshot, time::timeout};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Caller, Reply, Uploads, caller, errors};
+use super::{Caller, Reply, Resume, Uploads, caller, errors};
 use crate::{
-    runs::{Command, Runs, Shared, View},
+    runs::{Command, Found, Offer, Runs, Shared},
     workers::{Dataset, Worker},
 };
 
@@ -33,6 +33,9 @@ const LOSS_MAX: f64 = 1e30;
 
 /// An upload may take a minute, and longer for what this rate cannot carry in it.
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+
+/// Updates up to this size are read where they are: that takes less time than to wake a thread.
+const INLINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The most examples that one worker may count for.
 const EXAMPLES_MAX: u64 = 1 << 32;
@@ -63,14 +66,12 @@ impl Training {
     /// The next work of a worker: of all runs that have some, the one that has waited longest, so that
     /// runs which share workers take turns.
     fn work(&self, worker: &Name) -> Option<v1::Work> {
-        let now = self.shared.clock.now_ms();
-        let views = self.runs.active();
-        let offers = views.iter().filter_map(|view| Some((view, view.work.get(worker)?)));
-        let opened = |(view, work): &(&Arc<View>, &Assignment)| {
-            let length = view.context.job.rounds.deadline.as_millis();
-            u128::from(work.deadline).saturating_sub(length)
+        let offers = self.runs.offers(worker);
+        let opened = |(found, offer): &(Found, Offer)| {
+            let length = found.context.job.rounds.deadline.as_millis();
+            (u128::from(offer.assignment.deadline).saturating_sub(length), found.context.run.clone())
         };
-        offers.min_by_key(opened).map(|(view, work)| to_wire(view, work, now))
+        offers.into_iter().min_by_key(opened).map(|(found, offer)| to_wire(&found, &offer))
     }
 
     /// Waits for `work` and renews the worker's leases meanwhile: waiting for us is not silence.
@@ -101,9 +102,9 @@ impl Training {
                 .retry_after(Duration::from_secs(1)),
             false => WireError::new(ErrorCode::Stale, "this work is no longer open, poll for new work"),
         };
-        let view = self.runs.expecting(worker, lease).ok_or_else(stale)?;
+        let found = self.runs.expecting(worker, lease).ok_or_else(stale)?;
         let (answer, result) = oneshot::channel();
-        self.runs.command(&view.context.run, make(answer)).await.map_err(|_| stale())?;
+        self.runs.command(&found.context.run, make(answer)).await.map_err(|_| stale())?;
         Ok(result.await.map_err(|_| stale())??)
     }
 
@@ -126,6 +127,7 @@ impl Training {
         let view = self.runs.expecting(worker, header.lease).ok_or_else(|| {
             WireError::new(ErrorCode::Stale, "this work is no longer open, poll for new work")
         })?;
+        self.shared.store.admit(0, self.shared.disk_reserve).map_err(|full| errors::no_room(&full))?;
         let announced = convert::required("update header: payload", header.payload.clone())?;
         let expected = view.context.layout.bytes() as u64;
         if announced.bytes != expected {
@@ -150,15 +152,23 @@ impl Training {
         };
         let stream = tokio::sync::Mutex::new(stream);
         let slowest = Duration::from_secs(60 + expected / UPLOAD_BYTES_PER_SECOND_MIN);
-        let receive =
-            self.uploads.receive(&announced, expected, || async { next(&mut *stream.lock().await).await });
+        let from = Resume { worker: worker.clone(), offset: header.offset };
+        let receive = self
+            .uploads
+            .receive(&announced, expected, Some(from), || async { next(&mut *stream.lock().await).await });
         let received = timeout(slowest, receive).await.map_err(|_| {
             WireError::invalid(format!("upload of {expected} bytes took longer than {} s", slowest.as_secs()))
         })??;
         let context = view.context.clone();
         let (bytes, share) = (received.bytes, received.share);
         let read = move || params::Params::from_bytes(context.layout.clone(), &bytes);
-        let read = self.shared.tasks.blocking("read update", read).await.map_err(|e| errors::internal(&e))?;
+        let read = match expected <= INLINE_BYTES_MAX {
+            true => read(),
+            false => {
+                let read = self.shared.tasks.blocking("read update", read).await;
+                read.map_err(|e| errors::internal(&e))?
+            }
+        };
         let values = read.map_err(|e| WireError::invalid(e.to_string()))?.into_values();
         let ask = self.ask(worker, header.lease, |answer| Command::Update {
             worker: worker.clone(),
@@ -183,6 +193,13 @@ impl Service for Training {
         let caller = caller(&request)?;
         let message = request.into_inner();
         let protocol = negotiate(message.protocol_min, message.protocol_max)?;
+        if self.shared.workers.mark_of(&caller.name).revoked {
+            let message = format!(
+                "worker '{}' was revoked; ask the operator for an invitation under another name",
+                caller.name
+            );
+            return Err(WireError::new(ErrorCode::Forbidden, message).into());
+        }
         let session = service::random::u64().map_err(|e| errors::internal(&e))?;
         let worker = Worker {
             name: caller.name,
@@ -190,6 +207,7 @@ impl Service for Training {
             datasets: datasets(message.datasets)?,
             device: shorten(&message.device),
             version: shorten(&message.version),
+            protocol,
             seen: self.shared.clock.now_ms(),
             left: false,
         };
@@ -207,17 +225,22 @@ impl Service for Training {
         let message = *request.get_ref();
         let caller = self.seen(&request, message.session)?;
         let wait = Duration::from_millis(message.wait_ms).min(POLL_MAX);
-        let mut changed = self.runs.changed();
         // A worker that waits is alive: its lease is renewed while the poll is open.
         let renewal = Duration::from_millis((self.shared.lease_ms / 3).max(1));
+        let unknown =
+            || WireError::new(ErrorCode::Stale, "this session is not known (any more): register again");
+        let alarm = self.shared.workers.alarm(&caller.name).ok_or_else(unknown)?;
         let found = timeout(wait, async {
             loop {
-                changed.mark_unchanged();
+                let woken = alarm.notified();
+                tokio::pin!(woken);
+                // Before looking, so that nothing that comes in between is missed.
+                woken.as_mut().enable();
                 if let Some(work) = self.work(&caller.name) {
                     return Ok(work);
                 }
-                // Either way the loop looks again; the sender lives as long as the coordinator.
-                let _ = timeout(renewal, changed.changed()).await;
+                // Either way the loop looks again.
+                let _ = timeout(renewal, woken).await;
                 self.renew(&caller.name, message.session)?;
             }
         });
@@ -261,16 +284,15 @@ impl Service for Training {
         let refused = || {
             WireError::new(ErrorCode::Stale, "no work of yours names this file (any more), poll for new work")
         };
-        let (view, kept) = self
-            .runs
-            .active()
-            .into_iter()
-            .find_map(|view| named(&view, &caller.name, &digest).map(|kept| (view.clone(), kept)))
+        let offers = self.runs.offers(&caller.name);
+        let (view, kept) = offers
+            .iter()
+            .find_map(|(found, offer)| named(found, offer, &digest).map(|kept| (found.clone(), kept)))
             .ok_or_else(refused)?;
         let bytes = match kept {
             Some(bytes) => bytes,
             None => {
-                let blobs = self.shared.blobs.clone();
+                let blobs = self.shared.store.blobs.clone();
                 let read = self.shared.tasks.blocking("read blob", move || blobs.get(&digest)).await;
                 read.map_err(|e| errors::internal(&e))?.map_err(|e| errors::internal(&e))?.into()
             }
@@ -287,9 +309,21 @@ impl Service for Training {
 
     async fn update_status(
         &self,
-        _: Request<v1::UpdateStatusRequest>,
+        request: Request<v1::UpdateStatusRequest>,
     ) -> Result<Response<v1::UpdateStatusResponse>, Status> {
-        Ok(Response::new(v1::UpdateStatusResponse { offset: 0, accepted: false }))
+        let name = self.seen(&request, request.get_ref().session)?.name;
+        let message = request.into_inner();
+        let announced = convert::required("update status: payload", message.payload)?;
+        let digest = convert::digest("update digest", &announced.digest)?;
+        let (lease, worker) = (message.lease, name.clone());
+        let known = self.ask(&name, lease, |answer| Command::Known { worker, lease, digest, answer }).await;
+        let accepted = match known.map_err(WireError::from) {
+            Ok(()) => true,
+            Err(refusal) if refusal.code == ErrorCode::NotFound => false,
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let offset = self.uploads.offset(&name, &announced);
+        Ok(Response::new(v1::UpdateStatusResponse { offset, accepted }))
     }
 
     async fn submit_update(
@@ -318,8 +352,8 @@ impl Service for Training {
             ))
             .into());
         }
-        let allowed =
-            self.runs.expecting(&worker, message.lease).and_then(|v| Some(v.work.get(&worker)?.examples_max));
+        let found = self.runs.expecting(&worker, message.lease);
+        let allowed = found.and_then(|f| Some(f.board.read().work(&worker)?.assignment.examples_max));
         if let Some(allowed) = allowed.filter(|allowed| message.examples > *allowed) {
             return Err(WireError::invalid(format!(
                 "an evaluation on {} examples, this worker offered {allowed}",
@@ -414,13 +448,14 @@ fn shorten(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()
 }
 
-fn to_wire(view: &View, assignment: &Assignment, now: u64) -> v1::Work {
-    let context = &view.context;
+fn to_wire(found: &Found, offer: &Offer) -> v1::Work {
+    let Offer { assignment, owed, deadline_ms } = offer;
+    let context = &found.context;
     let kind = match assignment.kind {
         round::WorkKind::Train => v1::WorkKind::Train,
         round::WorkKind::Evaluate => v1::WorkKind::Evaluate,
     };
-    let bytes = view.model.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
+    let bytes = found.board.read().model.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
     let shards = context.prepared.shards.as_ref();
     let shard = assignment.shard.and_then(|index| shards?.get(index as usize));
     v1::Work {
@@ -434,21 +469,22 @@ fn to_wire(view: &View, assignment: &Assignment, now: u64) -> v1::Work {
         features: context.prepared.features.clone(),
         classes: context.prepared.classes.clone(),
         examples_max: assignment.examples_max,
-        deadline_ms: assignment.deadline.saturating_sub(now),
-        owed: Vec::new(),
+        deadline_ms: *deadline_ms,
+        owed: owed.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
         part: assignment.shard.unwrap_or(0),
     }
 }
 
-/// Whether the work of `worker` names a file: its bytes where the run holds them, `Some(None)` where
+/// Whether the work of a worker names a file: its bytes where the run holds them, `Some(None)` where
 /// they are to be read.
-fn named(view: &View, worker: &Name, digest: &Digest) -> Option<Option<bytes::Bytes>> {
-    let assignment = view.work.get(worker)?;
+fn named(found: &Found, offer: &Offer, digest: &Digest) -> Option<Option<bytes::Bytes>> {
+    let assignment = &offer.assignment;
     if assignment.model == *digest {
-        let kept = view.model.as_ref().filter(|(kept, _)| kept == digest);
+        let posted = found.board.read();
+        let kept = posted.model.as_ref().filter(|(kept, _)| kept == digest);
         return Some(kept.map(|(_, bytes)| bytes.clone()));
     }
-    let shards = view.context.prepared.shards.as_ref()?;
+    let shards = found.context.prepared.shards.as_ref()?;
     let shard = shards.get(assignment.shard? as usize)?;
     (shard.table.digest == digest.to_string()).then_some(None)
 }
@@ -460,8 +496,9 @@ mod tests {
     #[test]
     fn protocols_are_negotiated() {
         assert_eq!(negotiate(1, 1), Ok(1));
-        assert_eq!(negotiate(1, 9), Ok(1));
-        for (min, max) in [(2, 9), (0, 0), (3, 2)] {
+        assert_eq!(negotiate(1, 9), Ok(2));
+        assert_eq!(negotiate(2, 9), Ok(2));
+        for (min, max) in [(3, 9), (0, 0), (3, 2)] {
             assert_eq!(negotiate(min, max).unwrap_err().code, ErrorCode::Version);
         }
     }

@@ -120,16 +120,11 @@ impl Engine {
         let (registry, device) = (self.registry.clone(), self.device);
         let read = move || -> Result<_, PredictError> {
             let manifest = registry.manifest(&record)?;
+            let spec = spec(&manifest)?;
             let weights = Params::from_safetensors(&registry.weights(&record)?)?;
-            Ok((manifest, weights, record.weights.digest.clone()))
+            Ok((manifest, spec, weights, record.weights.digest.clone()))
         };
-        let (manifest, weights, digest) = self.tasks.blocking("read version", read).await??;
-        let spec = ModelSpec {
-            arch: manifest.architecture.arch.clone(),
-            inputs: manifest.architecture.inputs,
-            hidden: manifest.architecture.hidden.clone(),
-            outputs: manifest.architecture.outputs,
-        };
+        let (manifest, spec, weights, digest) = self.tasks.blocking("read version", read).await??;
         let predictor = self.compute.run(move || Predictor::load(&device, &spec, &weights)).await??;
         let loaded = Arc::new(Loaded { manifest, digest, predictor });
         let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -207,5 +202,46 @@ impl Answer {
                 classes[best].as_str()
             })
             .collect()
+    }
+}
+
+/// The network that the weights of a version fill. A synthetic model has none: that is found before its
+/// weights are read, which may be large.
+fn spec(manifest: &Manifest) -> Result<ModelSpec, PredictError> {
+    let architecture = &manifest.architecture;
+    let spec = ModelSpec {
+        arch: architecture.arch.clone(),
+        inputs: architecture.inputs,
+        hidden: architecture.hidden.clone(),
+        outputs: architecture.outputs,
+    };
+    if spec.is_synthetic() {
+        let why = model::ModelError::Synthetic;
+        return Err(PredictError::Input(format!("model '{}': {why}", manifest.model)));
+    }
+    Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_synthetic_model_is_refused_before_its_weights_are_read() {
+        let mut manifest: Manifest = serde_json::from_str(
+            r#"{"format": 1, "model": "load", "version": 3, "task": "synthetic",
+                "architecture": {"arch": "synthetic", "inputs": 0, "hidden": [1000], "outputs": 0},
+                "signature": {"features": [], "classes": [], "inputs": [], "outputs": []}, "metrics": {},
+                "lineage": {"run": "load-1", "round": 3, "base": "", "job": "", "cohort": [], "updates": 4,
+                            "examples": 4, "seconds": 0.5, "bytes_up": 1, "bytes_down": 1},
+                "files": {}, "created_unix_ms": 1}"#,
+        )
+        .unwrap();
+        assert!(
+            matches!(spec(&manifest), Err(PredictError::Input(text)) if text == "model 'load': a synthetic model predicts nothing")
+        );
+        manifest.architecture.arch = "mlp".to_owned();
+        let mlp = ModelSpec { arch: "mlp".to_owned(), ..ModelSpec::synthetic(1000) };
+        assert_eq!(spec(&manifest).unwrap(), mlp);
     }
 }

@@ -32,8 +32,8 @@ pub(crate) struct Architecture {
     pub(crate) outputs: usize,
 }
 
-/// What goes in and what comes out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What goes in and what comes out; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Signature {
     /// Column names in the order of the input.
     pub(crate) features: Vec<String>,

@@ -7,11 +7,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use journal::entry::What;
 use params::{Digest, Name};
 
 pub(crate) use manifest::{Architecture, File, Lineage, Manifest, Signature, TensorMeta, WEIGHTS};
 
-use crate::store::{BlobRecord, Blobs, Changes, Index, RoundRecord, RunRecord, StoreError, VersionRecord};
+use crate::store::{
+    AliasRecord, BlobRecord, CARRIED_MAX, Changes, RoundRecord, RunRecord, Store, StoreError, VersionRecord,
+};
+
+/// The alias of the best version by the metric of its run.
+pub(crate) const BEST: &str = "best";
 
 /// Why a version cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +27,9 @@ pub(crate) enum RegistryError {
     NoModel { model: String, known: String },
     /// The model has no such version or alias.
     #[error(
-        "model '{model}' has no version or alias '{reference}'; versions are 1 to {last}, aliases: latest"
+        "model '{model}' has no version or alias '{reference}'; versions are 1 to {last}, aliases: latest{aliases}"
     )]
-    NoVersion { model: String, reference: String, last: u64 },
+    NoVersion { model: String, reference: String, last: u64, aliases: String },
     /// The manifest on disk does not parse.
     #[error("manifest of {model}:{version} does not parse: {cause}")]
     Manifest { model: String, version: u64, cause: serde_json::Error },
@@ -35,79 +41,117 @@ pub(crate) enum RegistryError {
 /// Finds, reads and publishes versions. Look-ups are answered from memory.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    index: Arc<Index>,
-    blobs: Arc<Blobs>,
-    versions: RwLock<BTreeMap<String, Vec<Arc<VersionRecord>>>>,
-    /// Held while a version gets its number and becomes durable.
-    publishing: Mutex<()>,
+    store: Arc<Store>,
+    models: RwLock<BTreeMap<String, Model>>,
+    /// Held while a version gets its number: the last number that was given, by model.
+    publishing: Mutex<BTreeMap<String, u64>>,
+}
+
+/// The versions of one model, oldest first, and its aliases but `latest`.
+#[derive(Debug, Default)]
+struct Model {
+    versions: Vec<Arc<VersionRecord>>,
+    aliases: BTreeMap<String, u64>,
+}
+
+/// A round that is to be committed.
+pub(crate) struct Publication<'a> {
+    /// Of the version; it gets its number here.
+    pub(crate) manifest: Manifest,
+    /// The run with this round in it.
+    pub(crate) run: &'a RunRecord,
+    /// The metric that [`BEST`] goes by.
+    pub(crate) metric: &'static str,
+    /// Whether a value of the metric is better than another.
+    pub(crate) prefer: &'a dyn Fn(f64, f64) -> bool,
+    /// What the journal's entry says beside the changes.
+    pub(crate) what: What,
+}
+
+/// A version that is in the journal, and shown once the journal is on the disk.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// The entry that commits it.
+    pub(crate) seq: u64,
+    manifest: Manifest,
+    record: VersionRecord,
+    best: bool,
 }
 
 impl Registry {
     /// Reads all version records.
-    pub(crate) fn open(index: Arc<Index>, blobs: Arc<Blobs>) -> Result<Self, RegistryError> {
-        let mut versions: BTreeMap<String, Vec<Arc<VersionRecord>>> = BTreeMap::new();
-        for record in index.scan::<VersionRecord>("version/")? {
-            versions.entry(record.model.clone()).or_default().push(Arc::new(record));
+    pub(crate) fn open(store: Arc<Store>) -> Result<Self, RegistryError> {
+        let mut models: BTreeMap<String, Model> = BTreeMap::new();
+        for record in store.scan::<VersionRecord>("version/")? {
+            models.entry(record.model.clone()).or_default().versions.push(Arc::new(record));
         }
-        for list in versions.values_mut() {
-            list.sort_by_key(|v| v.version);
+        for alias in store.scan::<AliasRecord>("alias/")? {
+            models.entry(alias.model).or_default().aliases.insert(alias.alias, alias.version);
         }
-        Ok(Self { index, blobs, versions: RwLock::new(versions), publishing: Mutex::new(()) })
+        for model in models.values_mut() {
+            model.versions.sort_by_key(|v| v.version);
+        }
+        Ok(Self { store, models: RwLock::new(models), publishing: Mutex::default() })
     }
 
     /// The latest version of each model, by name.
     pub(crate) fn models(&self) -> Vec<Arc<VersionRecord>> {
-        let versions = self.versions.read().unwrap_or_else(PoisonError::into_inner);
-        versions.values().filter_map(|list| list.last().cloned()).collect()
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models.values().filter_map(|model| model.versions.last().cloned()).collect()
     }
 
     /// All versions of one model, oldest first.
     pub(crate) fn versions(&self, model: &str) -> Result<Vec<Arc<VersionRecord>>, RegistryError> {
-        self.with(model, <[_]>::to_vec)
+        self.with(model, |model| model.versions.clone())
     }
 
-    /// A version by reference: empty or `latest`, or a number.
+    /// A version by reference: empty or `latest`, another alias, or a number.
     pub(crate) fn resolve(&self, model: &str, reference: &str) -> Result<Arc<VersionRecord>, RegistryError> {
-        self.with(model, |list| {
-            let found = match reference {
+        self.with(model, |found| {
+            let list = &found.versions;
+            let numbered = |number: u64| list.get(list.binary_search_by_key(&number, |v| v.version).ok()?);
+            let version = match reference {
                 "" | "latest" => list.last(),
-                _ => reference.parse().ok().and_then(|number: u64| {
-                    let at = list.binary_search_by_key(&number, |v| v.version).ok()?;
-                    list.get(at)
-                }),
+                alias => match found.aliases.get(alias) {
+                    Some(number) => numbered(*number),
+                    None => alias.parse().ok().and_then(numbered),
+                },
             };
-            found.cloned().ok_or_else(|| RegistryError::NoVersion {
+            version.cloned().ok_or_else(|| RegistryError::NoVersion {
                 model: model.to_owned(),
                 reference: reference.chars().take(80).collect(),
                 last: list.last().map_or(0, |v| v.version),
+                aliases: found.aliases.keys().map(|alias| format!(", {alias}")).collect(),
             })
         })?
     }
 
-    fn with<T>(
-        &self,
-        model: &str,
-        look: impl FnOnce(&[Arc<VersionRecord>]) -> T,
-    ) -> Result<T, RegistryError> {
-        let versions = self.versions.read().unwrap_or_else(PoisonError::into_inner);
-        versions.get(model).map(|list| look(list)).ok_or_else(|| RegistryError::NoModel {
+    fn with<T>(&self, model: &str, look: impl FnOnce(&Model) -> T) -> Result<T, RegistryError> {
+        let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+        models.get(model).map(look).ok_or_else(|| RegistryError::NoModel {
             model: model.chars().take(80).collect(),
-            known: match versions.is_empty() {
+            known: match models.is_empty() {
                 true => "none yet, the first round of a run publishes one".to_owned(),
-                false => versions.keys().cloned().collect::<Vec<_>>().join(", "),
+                false => models.keys().cloned().collect::<Vec<_>>().join(", "),
             },
         })
     }
 
-    /// The aliases that point at a version.
+    /// The aliases that point at a version, sorted.
     pub(crate) fn aliases(&self, record: &VersionRecord) -> Vec<String> {
-        let latest = self.resolve(&record.model, "latest").is_ok_and(|v| v.version == record.version);
-        if latest { vec!["latest".to_owned()] } else { Vec::new() }
+        let named = self.with(&record.model, |model| {
+            let latest = model.versions.last().is_some_and(|v| v.version == record.version);
+            let others = model.aliases.iter().filter(|(_, version)| **version == record.version);
+            let mut names: Vec<String> = others.map(|(alias, _)| alias.clone()).collect();
+            names.extend(latest.then(|| "latest".to_owned()));
+            names
+        });
+        named.unwrap_or_default()
     }
 
     /// The manifest of a version.
     pub(crate) fn manifest(&self, record: &VersionRecord) -> Result<Manifest, RegistryError> {
-        let bytes = self.blobs.get(&digest(&record.manifest)?)?;
+        let bytes = self.store.blobs.get(&digest(&record.manifest)?)?;
         serde_json::from_slice(&bytes).map_err(|cause| RegistryError::Manifest {
             model: record.model.clone(),
             version: record.version,
@@ -117,22 +161,22 @@ impl Registry {
 
     /// The manifest of a version as it is stored.
     pub(crate) fn manifest_json(&self, record: &VersionRecord) -> Result<String, RegistryError> {
-        let bytes = self.blobs.get(&digest(&record.manifest)?)?;
+        let bytes = self.store.blobs.get(&digest(&record.manifest)?)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The weights of a version as a safetensors file.
     pub(crate) fn weights(&self, record: &VersionRecord) -> Result<Vec<u8>, RegistryError> {
-        Ok(self.blobs.get(&digest(&record.weights)?)?)
+        Ok(self.store.blobs.get(&digest(&record.weights)?)?)
     }
 
     /// The manifests of all committed rounds of a run, in order.
     pub(crate) fn rounds(&self, run: &Name) -> Result<Vec<Manifest>, RegistryError> {
-        let records = self.index.scan::<RoundRecord>(&format!("round/{run}/"))?;
+        let records = self.store.scan::<RoundRecord>(&format!("round/{run}/"))?;
         records
             .iter()
             .map(|record| {
-                let bytes = self.blobs.get(&digest(&record.manifest)?)?;
+                let bytes = self.store.blobs.get(&digest(&record.manifest)?)?;
                 serde_json::from_slice(&bytes).map_err(|cause| RegistryError::Manifest {
                     model: run.to_string(),
                     version: 0,
@@ -142,38 +186,77 @@ impl Registry {
             .collect()
     }
 
-    /// Commits a round: gives the version its number, stores the manifest, and makes version, round
-    /// and run durable in one change. The weights must be durable before.
-    pub(crate) fn publish(&self, mut manifest: Manifest, run: &RunRecord) -> Result<Manifest, RegistryError> {
-        let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Commits a round: gives the version its number and adds version, round, run, aliases and the machine's event to
+    /// the journal, as one entry. The weights must be durable before. Nobody sees the version until
+    /// [`Registry::show`].
+    pub(crate) fn publish(&self, publication: &Publication<'_>) -> Result<Published, RegistryError> {
+        let mut numbers = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut manifest = publication.manifest.clone();
         let model = manifest.model.clone();
-        manifest.version = self.resolve(&model, "latest").map_or(1, |last| last.version + 1);
+        let shown = self.resolve(&model, "latest").map_or(0, |last| last.version);
+        manifest.version = numbers.get(&model).copied().unwrap_or(0).max(shown) + 1;
         let json = serde_json::to_vec_pretty(&manifest).map_err(|cause| RegistryError::Manifest {
             model: model.clone(),
             version: manifest.version,
             cause,
         })?;
-        let stored = BlobRecord { digest: self.blobs.put(&json)?.to_string(), bytes: json.len() as u64 };
-        let weights = &manifest.files[WEIGHTS];
-        let record = VersionRecord {
-            model: model.clone(),
-            version: manifest.version,
-            weights: BlobRecord { digest: weights.digest.clone(), bytes: weights.bytes },
-            manifest: stored.clone(),
-            run: manifest.lineage.run.clone(),
-            round: manifest.lineage.round,
-            metrics: manifest.metrics.clone(),
-            created_unix_ms: manifest.created_unix_ms,
-        };
+        let mut carried = Vec::new();
+        let stored = BlobRecord { digest: Digest::of(&json).to_string(), bytes: json.len() as u64 };
+        match json.len() <= CARRIED_MAX {
+            true => carried.push(json),
+            false => drop(self.store.blobs.put(&json)?),
+        }
+        let record = version(&manifest, &stored);
+        let best = self.is_best(&record, publication);
+        let run = publication.run;
         let mut changes = Changes::default();
         // Zero-padded, so that the order of keys is the order of numbers.
         changes.put(&format!("version/{model}/{:012}", record.version), &record)?;
         changes.put(&format!("round/{}/{:010}", run.run, record.round), &RoundRecord { manifest: stored })?;
         changes.put(&format!("run/{}", run.run), run)?;
-        self.index.commit(changes)?;
-        let mut versions = self.versions.write().unwrap_or_else(PoisonError::into_inner);
-        versions.entry(model).or_default().push(Arc::new(record));
-        Ok(manifest)
+        if best {
+            let alias = AliasRecord { model: model.clone(), alias: BEST.to_owned(), version: record.version };
+            changes.put(&format!("alias/{model}/{BEST}"), &alias)?;
+        }
+        let seq = self.store.append(Some(publication.what.clone()), changes, carried)?;
+        numbers.insert(model, record.version);
+        Ok(Published { seq, manifest, record, best })
+    }
+
+    /// Shows a version, which is durable now.
+    pub(crate) fn show(&self, published: Published) -> Manifest {
+        let Published { manifest, record, best, .. } = published;
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let model = models.entry(record.model.clone()).or_default();
+        if best {
+            model.aliases.insert(BEST.to_owned(), record.version);
+        }
+        // Two runs of one model may be told in another order than they were committed.
+        let at = model.versions.partition_point(|v| v.version < record.version);
+        model.versions.insert(at, Arc::new(record));
+        manifest
+    }
+
+    /// Whether the version is better than the one that has the alias now.
+    fn is_best(&self, record: &VersionRecord, publication: &Publication<'_>) -> bool {
+        let Some(value) = record.metrics.get(publication.metric) else { return false };
+        let before = self.resolve(&record.model, BEST).ok();
+        let than = before.and_then(|before| before.metrics.get(publication.metric).copied());
+        than.is_none_or(|than| (publication.prefer)(*value, than))
+    }
+}
+
+fn version(manifest: &Manifest, stored: &BlobRecord) -> VersionRecord {
+    let weights = &manifest.files[WEIGHTS];
+    VersionRecord {
+        model: manifest.model.clone(),
+        version: manifest.version,
+        weights: BlobRecord { digest: weights.digest.clone(), bytes: weights.bytes },
+        manifest: stored.clone(),
+        run: manifest.lineage.run.clone(),
+        round: manifest.lineage.round,
+        metrics: manifest.metrics.clone(),
+        created_unix_ms: manifest.created_unix_ms,
     }
 }
 

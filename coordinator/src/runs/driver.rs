@@ -1,30 +1,37 @@
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use journal::entry::{Aside, Step, What};
 use model::Measured;
 use params::{Digest, Name, Params};
 use proto::error::{ErrorCode, WireError};
-use round::{Effect, Event, Lease, Machine, Millis, Note, Outcome, Phase, Refusal, Session};
+use round::{Effect, Event, Lease, Millis, Note, Phase, Refusal};
+use service::fault::crash_point;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     DriveError, Shared,
-    attempt::{Attempt, Candidate},
-    prepare::{Context, put},
-    view::{Events, Traffic, View},
+    attempt::Attempt,
+    board::Board,
+    meet::Met,
+    prepare::Context,
+    replay::{Replay, ending, is_news},
+    view::{Traffic, View},
 };
 use crate::{
     api::Share,
-    registry::{self, Manifest},
-    store::{BlobRecord, RunRecord, RunState},
+    registry::Manifest,
+    store::{Changes, RunRecord},
 };
 
-/// A clock tick at the latest after this time, so that silent workers are noticed.
-const TICK_MS: Millis = 500;
+/// Workers are looked at, at the latest, after this time, so that silent ones are noticed.
+const TICK_MS: Millis = 250;
+
+/// What people see is at most this old.
+pub(super) const SHOW_MS: Millis = 100;
+
+/// Commands that are taken before the clock is looked at again.
+const BURST: usize = 64;
 
 /// What the API asks of a run.
 pub(crate) enum Command {
@@ -42,6 +49,8 @@ pub(crate) enum Command {
     },
     /// Metrics of a candidate arrived.
     Evaluation { worker: Name, lease: Lease, measured: Measured, answer: Answer },
+    /// Whether an update with this digest was acknowledged under this lease: `Ok` if it was.
+    Known { worker: Name, lease: Lease, digest: Digest, answer: Answer },
     /// Anything without a payload.
     Event { event: Event, answer: Answer },
 }
@@ -49,19 +58,23 @@ pub(crate) enum Command {
 /// Where the answer to a command goes.
 pub(crate) type Answer = oneshot::Sender<Result<(), WireError>>;
 
-/// What came with a command, until an effect takes it.
-enum Payload {
-    Update { values: Vec<f32>, train_loss: f64 },
-    Evaluation(Measured),
-    None,
+/// An answer that waits: until the board shows what was done, and until the journal has entry `after`.
+pub(super) struct Reply {
+    after: u64,
+    answer: Answer,
+    result: Result<(), WireError>,
 }
 
 /// Executes the effects of one run's machine. Everything that can wait or fail is here, everything
-/// that decides is in [`Machine`].
+/// that decides is in [`round::Machine`].
 pub(crate) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) context: Arc<Context>,
-    pub(super) machine: Machine,
+    pub(super) replay: Replay,
+    /// The machine's time when the process's clock showed `clock_ms`: durations go on over a restart, and the
+    /// time without a coordinator does not count.
+    pub(super) time_ms: Millis,
+    pub(super) clock_ms: Millis,
     pub(super) record: RunRecord,
     pub(super) rounds: Vec<Arc<Manifest>>,
     pub(super) base: Params,
@@ -69,43 +82,115 @@ pub(crate) struct Driver {
     pub(super) optimizer: Option<Vec<u8>>,
     pub(super) model: (Digest, bytes::Bytes),
     pub(super) attempt: Option<Attempt>,
-    pub(super) candidate: Option<(BlobRecord, Candidate)>,
-    pub(super) measured: Option<Measured>,
-    pub(super) folded: BTreeMap<Name, Lease>,
-    pub(super) known: BTreeMap<Name, (Session, Millis)>,
-    pub(super) events: Events,
+    /// Weights and optimizer state of the candidate, while this process has them.
+    pub(super) made: Option<super::attempt::Made>,
+    pub(super) met: Met,
     pub(super) traffic: Arc<Traffic>,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) board: Arc<Board>,
     pub(super) view: watch::Sender<Arc<View>>,
-    /// Answers to commands, sent once the view shows what they did.
-    pub(super) replies: Vec<(Answer, Result<(), WireError>)>,
+    pub(super) shown_ms: Millis,
+    pub(super) stale: bool,
+    /// The last entry that this run added to the journal.
+    pub(super) appended: u64,
+    pub(super) replies: Vec<Reply>,
+}
+
+/// What one command carries through the steps that follow from it.
+struct Errand {
+    answer: Option<Answer>,
+    values: Option<Vec<f32>>,
+    /// The answer waits for this entry.
+    after: u64,
 }
 
 impl Driver {
-    /// Drives the run to its end, or until the process shuts down.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    /// Drives the run to its end, or until the process shuts down. Takes `first` before anything else, and says when
+    /// that is done.
+    pub(crate) async fn run(
+        mut self,
+        shutdown: CancellationToken,
+        first: Option<Event>,
+        ready: oneshot::Sender<()>,
+    ) {
+        if let Err(error) = self.restart().await {
+            self.fail(&error).await;
+        }
+        for event in self.marks().into_iter().chain(first) {
+            self.step(event).await;
+        }
+        self.answer();
+        self.show(true);
+        // Whoever started the run may have gone away.
+        let _ = ready.send(());
         let mut workers = self.shared.workers.subscribe();
+        let mut durable = self.shared.store.watch_durable();
+        let mut tick_at = 0;
         loop {
-            for event in self.sightings() {
-                self.step(event, Payload::None, None).await;
+            workers.mark_unchanged();
+            if self.shared.clock.now_ms() >= tick_at {
+                self.tick().await;
+                tick_at = self.shared.clock.now_ms() + TICK_MS;
             }
-            self.step(Event::Tick, Payload::None, None).await;
             self.answer();
-            if matches!(self.machine.phase(), Phase::Ended(_)) {
+            if matches!(self.replay.machine.phase(), Phase::Ended(_)) && self.replies.is_empty() {
+                self.show(true);
+                self.shared.store.rest_run(self.context.run.clone(), self.replay);
                 return;
             }
-            let now = self.shared.clock.now_ms();
-            let wait = self.machine.next_deadline().map_or(TICK_MS, |at| at.saturating_sub(now).min(TICK_MS));
+            self.show(false);
+            self.shared.store.room().await;
+            let wait = self.patience(tick_at);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 command = self.commands.recv() => match command {
-                    Some(command) => self.take(command).await,
+                    Some(command) => self.burst(command).await,
                     None => return,
                 },
-                _ = workers.changed() => {}
-                () = tokio::time::sleep(Duration::from_millis(wait.max(1))) => {}
+                // Somebody came or went: look at once.
+                _ = workers.changed() => tick_at = 0,
+                _ = durable.changed(), if !self.replies.is_empty() => {}
+                () = tokio::time::sleep(Duration::from_millis(wait)) => {}
             }
+        }
+    }
+
+    /// How long there is nothing to do by itself.
+    fn patience(&self, tick_at: Millis) -> u64 {
+        let now = self.shared.clock.now_ms();
+        let due = self.replay.machine.next_deadline().map_or(TICK_MS, |at| at.saturating_sub(self.now()));
+        let show = if self.stale { (self.shown_ms + SHOW_MS).saturating_sub(now) } else { TICK_MS };
+        due.min(show).min(tick_at.saturating_sub(now)).max(1)
+    }
+
+    /// The machine's time.
+    pub(super) fn now(&self) -> Millis {
+        let now = self.time_ms + self.shared.clock.now_ms().saturating_sub(self.clock_ms);
+        now.max(self.replay.machine.now())
+    }
+
+    /// Who came, was seen and went; then what time has brought about. In this order: nobody loses a lease while the
+    /// driver was busy.
+    async fn tick(&mut self) {
+        for event in self.sightings() {
+            self.step(event).await;
+        }
+        while let Some(event) = self.replay.machine.overdue(self.now()) {
+            self.step(event).await;
+        }
+    }
+
+    /// This command, and those that wait behind it.
+    async fn burst(&mut self, first: Command) {
+        let mut next = Some(first);
+        for _ in 0..BURST {
+            let Some(command) = next.take() else { return };
+            self.take(command).await;
+            next = self.commands.try_recv().ok();
+        }
+        if let Some(command) = next {
+            self.take(command).await;
         }
     }
 
@@ -114,26 +199,40 @@ impl Driver {
             Command::Update { worker, lease, digest, examples, train_loss, values, share, answer } => {
                 let _until_folded = share;
                 // A repeated upload of a folded update must be acknowledged, not judged again.
-                let again = self.folded.get(&worker) == Some(&lease);
+                let again = self.replay.machine.done(&worker) == Some(lease);
                 let (values, fault) = if again { (values, None) } else { self.judge(values, examples).await };
+                let mut errand = Errand { answer: Some(answer), values: Some(values), after: 0 };
                 match fault {
                     Some(fault) => {
                         let refused = WireError::invalid(format!("update refused: {fault}"));
                         let reason = format!("its update was refused: {fault}");
-                        self.replies.push((answer, Err(refused)));
-                        self.step(Event::Declined { worker, lease, reason }, Payload::None, None).await;
+                        self.reply(&mut errand, Err(refused));
+                        self.run_errand(Event::Declined { worker, lease, reason }, Aside::None, errand).await;
                     }
                     None => {
                         let event = Event::UpdateReceived { worker, lease, digest, examples };
-                        self.step(event, Payload::Update { values, train_loss }, Some(answer)).await;
+                        self.run_errand(event, Aside::Trained { train_loss, examples }, errand).await;
                     }
                 }
             }
             Command::Evaluation { worker, lease, measured, answer } => {
-                let event = Event::EvaluationReceived { worker, lease };
-                self.step(event, Payload::Evaluation(measured), Some(answer)).await;
+                let Measured { loss, correct, examples } = measured;
+                let errand = Errand { answer: Some(answer), values: None, after: 0 };
+                let aside = Aside::Measured { loss, correct, examples };
+                self.run_errand(Event::EvaluationReceived { worker, lease }, aside, errand).await;
             }
-            Command::Event { event, answer } => self.step(event, Payload::None, Some(answer)).await,
+            Command::Known { worker, lease, digest, answer } => {
+                let known = self.replay.machine.acknowledged(&worker, lease) == Some(digest);
+                let unknown = WireError::new(ErrorCode::NotFound, "no such update was acknowledged");
+                let result = if known { Ok(()) } else { Err(unknown) };
+                self.replies.push(Reply { after: self.appended, answer, result });
+            }
+            Command::Event { event, answer } => {
+                let errand = Errand { answer: Some(answer), values: None, after: 0 };
+                self.run_errand(event, Aside::None, errand).await;
+                // Who asks an operator's question next sees what was done.
+                self.shown_ms = 0;
+            }
         }
     }
 
@@ -145,6 +244,12 @@ impl Driver {
             let fault = attempt.fault(&context, &values, examples);
             (attempt, values, fault)
         };
+        // A thread costs more than looking at a small update.
+        if self.context.layout.elements() <= super::INLINE_ELEMENTS {
+            let (attempt, values, fault) = judge();
+            self.attempt = Some(attempt);
+            return (values, fault);
+        }
         match self.shared.tasks.blocking("judge update", judge).await {
             Ok((attempt, values, fault)) => {
                 self.attempt = Some(attempt);
@@ -154,70 +259,125 @@ impl Driver {
         }
     }
 
+    /// One event that nobody waits for.
+    pub(super) async fn step(&mut self, event: Event) {
+        self.run_errand(event, Aside::None, Errand { answer: None, values: None, after: 0 }).await;
+    }
+
     /// One event, and all that follows from it.
-    async fn step(&mut self, event: Event, mut payload: Payload, mut answer: Option<Answer>) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for effect in self.machine.step(self.shared.clock.now_ms(), event) {
-                match self.execute(effect, &mut payload, &mut answer).await {
-                    Ok(None) => {}
-                    Ok(Some(event)) => {
-                        // The effect may have taken longer than a lease; workers called meanwhile.
-                        events.extend(self.sightings());
-                        events.push_back(event);
+    async fn run_errand(&mut self, event: Event, aside: Aside, mut errand: Errand) {
+        let mut events = VecDeque::from([(event, aside)]);
+        while let Some((event, aside)) = events.pop_front() {
+            match self.record(event, aside) {
+                Ok(effects) => {
+                    for effect in effects {
+                        match self.execute(effect, &mut errand).await {
+                            Ok(None) => {}
+                            Ok(Some(next)) => {
+                                // The effect may have taken longer than a lease; workers called meanwhile.
+                                events.extend(self.sightings().into_iter().map(|event| (event, Aside::None)));
+                                events.push_back(next);
+                            }
+                            Err(error) => {
+                                events.extend(self.give_up(&error, &mut errand));
+                                break;
+                            }
+                        }
                     }
-                    Err(error) => {
-                        tracing::error!(run = %self.context.run, %error, "run failed");
-                        self.reply(&mut answer, Err(WireError::internal()));
-                        events.push_back(Event::Failed { reason: error.to_string() });
-                        break;
-                    }
+                }
+                Err(error) => {
+                    events.extend(self.give_up(&error, &mut errand));
                 }
             }
         }
-        if self.machine.plan().rounds != self.record.rounds
-            && let Err(error) = self.store_record().await
-        {
-            tracing::error!(run = %self.context.run, %error, "store run");
-            self.reply(&mut answer, Err(WireError::internal()));
-        }
-        self.reply(&mut answer, Ok(()));
+        self.reply(&mut errand, Ok(()));
     }
 
-    /// Shows what was done, then answers who asked for it: a worker that is acknowledged and asks at
-    /// once sees what is next.
+    /// Takes an event into the machine, and into the journal where it belongs there. The entry of a published round
+    /// is there already: it is the commit point.
+    fn record(&mut self, event: Event, aside: Aside) -> Result<Vec<Effect>, DriveError> {
+        let committed = matches!(event, Event::Published { .. });
+        let effects = self.replay.step(self.now(), event.clone(), &aside);
+        self.stale = true;
+        let mut changes = Changes::default();
+        let ended = effects.iter().find_map(|effect| match effect {
+            Effect::End(outcome) => Some(ending(outcome)),
+            _ => None,
+        });
+        let reopened =
+            matches!(event, Event::AddRounds { .. }).then(|| (crate::store::RunState::Active, String::new()));
+        if let Some((state, cause)) = ended.or(reopened) {
+            (self.record.state, self.record.cause) = (state, cause);
+            self.record.rounds = self.replay.machine.plan().rounds;
+            changes.put(&format!("run/{}", self.context.run), &self.record)?;
+        }
+        let now = self.replay.machine.now();
+        let step = (!committed && self.replay.machine.changed())
+            .then(|| What::Step(Step { run: self.context.run.clone(), now, event, aside }));
+        if step.is_some() || !changes.is_empty() {
+            let blobs = std::mem::take(&mut self.met.carry);
+            self.appended = self.shared.store.append(step, changes, blobs)?;
+        }
+        Ok(effects)
+    }
+
+    /// An effect could not be had: the run fails, unless the process is ending anyway.
+    fn give_up(&mut self, error: &DriveError, errand: &mut Errand) -> Option<(Event, Aside)> {
+        if self.shared.tasks.shutdown().is_cancelled() {
+            let refusal = WireError::new(ErrorCode::Unavailable, "the coordinator shuts down");
+            self.reply(errand, Err(refusal.retry_after(Duration::from_secs(1))));
+            return None;
+        }
+        tracing::error!(run = %self.context.run, %error, "run failed");
+        self.reply(errand, Err(WireError::internal()));
+        let ended = matches!(self.replay.machine.phase(), Phase::Ended(_));
+        (!ended).then(|| (Event::Failed { reason: error.to_string() }, Aside::None))
+    }
+
+    pub(super) async fn fail(&mut self, error: &DriveError) {
+        let mut errand = Errand { answer: None, values: None, after: 0 };
+        if let Some((event, aside)) = self.give_up(error, &mut errand) {
+            self.run_errand(event, aside, errand).await;
+        }
+    }
+
+    /// Posts what was done, then answers who asked for it and need not wait for the disk.
     fn answer(&mut self) {
-        self.show();
-        for (answer, result) in self.replies.drain(..) {
+        self.post();
+        let durable = *self.shared.store.watch_durable().borrow();
+        let (ready, waiting) =
+            std::mem::take(&mut self.replies).into_iter().partition(|r| r.after <= durable);
+        self.replies = waiting;
+        let ready: Vec<Reply> = ready;
+        for Reply { answer, result, .. } in ready {
+            crash_point("before-answer");
             // The caller may have gone away; what it asked is done all the same.
             let _ = answer.send(result);
+            crash_point("after-answer");
         }
     }
 
     async fn execute(
         &mut self,
         effect: Effect,
-        payload: &mut Payload,
-        answer: &mut Option<Answer>,
-    ) -> Result<Option<Event>, DriveError> {
+        errand: &mut Errand,
+    ) -> Result<Option<(Event, Aside)>, DriveError> {
         match effect {
-            Effect::OpenRound { cohort, examples_max, .. } => {
-                let now = self.shared.clock.now_ms();
-                self.attempt = Some(Attempt::open(&self.context, cohort, examples_max, now)?);
-                self.measured = None;
+            Effect::OpenRound { examples_max, .. } => {
+                self.attempt = Some(Attempt::open(&self.context, examples_max)?);
+                self.made = None;
+                crash_point("round-opened");
             }
-            Effect::Fold { worker, lease, examples, .. } => {
-                self.fold(worker, lease, examples, std::mem::replace(payload, Payload::None)).await?;
-                self.reply(answer, Ok(()));
+            Effect::Fold { examples, .. } => {
+                let values = errand.values.take();
+                self.fold(values.ok_or(DriveError::Defect("an update to fold without its bytes"))?, examples)
+                    .await?;
             }
-            Effect::KeepEvaluation { worker, .. } => {
-                if let (Some(attempt), Payload::Evaluation(measured)) = (&mut self.attempt, &*payload) {
-                    attempt.keep(worker, *measured);
-                }
-                self.reply(answer, Ok(()));
-            }
-            Effect::Acknowledge { .. } => self.reply(answer, Ok(())),
-            Effect::Reject { refusal, .. } => self.reply(answer, Err(refused(&refusal))),
+            // Its figures are in the ledger.
+            Effect::KeepEvaluation { .. } => {}
+            Effect::Persist => errand.after = self.appended,
+            Effect::Acknowledge { .. } => self.reply(errand, Ok(())),
+            Effect::Reject { refusal, .. } => self.reply(errand, Err(refused(&refusal))),
             Effect::Aggregate { round } => {
                 // Who sent the last update does not wait for what follows.
                 self.answer();
@@ -225,142 +385,51 @@ impl Driver {
             }
             Effect::EvaluateCentrally { round } => {
                 self.answer();
-                self.measured = self.measure().await?;
-                return Ok(Some(Event::EvaluatedCentrally { round }));
+                return self.measure(round).await.map(Some);
             }
             Effect::Publish { round } => {
-                self.publish(round).await?;
-                return Ok(Some(Event::Published { round }));
+                self.answer();
+                return self.publish(round).await.map(Some);
             }
             Effect::Discard { .. } => {
                 self.attempt = None;
-                self.candidate = None;
+                self.made = None;
+                self.show_base();
             }
             Effect::Tell(note) => self.tell(&note),
-            Effect::End(outcome) => self.end(&outcome).await?,
+            Effect::End(outcome) => {
+                let (state, cause) = ending(&outcome);
+                tracing::info!(run = %self.context.run, ?state, cause, "run ended");
+                self.shared.store.durable(self.appended).await?;
+            }
         }
         Ok(None)
     }
 
-    async fn fold(
-        &mut self,
-        worker: Name,
-        lease: Lease,
-        examples: u64,
-        payload: Payload,
-    ) -> Result<(), DriveError> {
-        let (Some(mut attempt), Payload::Update { values, train_loss }) = (self.attempt.take(), payload)
-        else {
-            return Err(DriveError::Defect("an update to fold without its bytes or its round"));
+    async fn fold(&mut self, values: Vec<f32>, examples: u64) -> Result<(), DriveError> {
+        let Some(mut attempt) = self.attempt.take() else {
+            return Err(DriveError::Defect("an update to fold without its round"));
         };
-        self.folded.insert(worker.clone(), lease);
         let fold = move || {
-            attempt.fold(worker, &values, examples, train_loss);
+            attempt.fold(&values, examples);
             attempt
         };
-        self.attempt = Some(self.shared.tasks.blocking("fold", fold).await?);
+        let small = self.context.layout.elements() <= super::INLINE_ELEMENTS;
+        self.attempt = Some(if small { fold() } else { self.shared.tasks.blocking("fold", fold).await? });
         Ok(())
     }
 
-    async fn aggregate(&mut self, round: u32) -> Result<Event, DriveError> {
-        let Some(mut attempt) = self.attempt.take() else {
-            return Err(DriveError::Defect("a round to aggregate that is not open"));
-        };
-        let (context, base, optimizer) = (self.context.clone(), self.base.clone(), self.optimizer.clone());
-        let shared = self.shared.clone();
-        let work = move || -> Result<_, DriveError> {
-            let candidate = attempt.aggregate(&context, base, optimizer.as_deref())?;
-            let bytes = candidate.weights.to_safetensors()?;
-            let blob = put(&shared.blobs, &bytes)?;
-            Ok((attempt, candidate, blob, bytes))
-        };
-        let (attempt, candidate, blob, bytes) = self.shared.tasks.blocking("aggregate", work).await??;
-        let digest = registry::digest(&blob)?;
-        self.attempt = Some(attempt);
-        self.model = (digest, bytes.into());
-        self.candidate = Some((blob, candidate));
-        Ok(Event::Aggregated { round, candidate: digest })
-    }
-
-    /// Measures the candidate on the coordinator's own holdout.
-    async fn measure(&self) -> Result<Option<Measured>, DriveError> {
-        let (Some(holdout), Some((_, candidate))) = (self.context.holdout.clone(), &self.candidate) else {
-            return Ok(None);
-        };
-        let (context, weights, device) =
-            (self.context.clone(), candidate.weights.clone(), self.shared.device);
-        let job = move || model::measure(&device, &context.network, &weights, holdout.examples());
-        Ok(Some(self.shared.evaluate.run(job).await??))
-    }
-
-    async fn publish(&mut self, round: u32) -> Result<(), DriveError> {
-        let (Some(attempt), Some((blob, candidate))) = (self.attempt.take(), self.candidate.take()) else {
-            return Err(DriveError::Defect("a round to publish without a candidate"));
-        };
-        let manifest = self.manifest(round, &attempt, &blob);
-        let mut record = self.record.clone();
-        record.rounds = self.machine.plan().rounds;
-        record.committed = round;
-        record.base = blob;
-        let ledger = self.machine.committed().shards.iter().map(|(n, s)| (n.to_string(), *s)).collect();
-        let (shared, optimizer) = (self.shared.clone(), candidate.optimizer.clone());
-        let work = move || -> Result<_, DriveError> {
-            record.optimizer = match optimizer.is_empty() {
-                true => None,
-                false => Some(put(&shared.blobs, &optimizer)?),
-            };
-            record.ledger = Some(put(&shared.blobs, &encode_ledger(&ledger)?)?);
-            let manifest = shared.registry.publish(manifest, &record)?;
-            Ok((manifest, record))
-        };
-        let (manifest, record) = self.shared.tasks.blocking("publish", work).await??;
-        tracing::info!(run = %self.context.run, round, version = manifest.version, metrics = ?manifest.metrics, "round committed");
-        self.record = record;
-        self.rounds.push(Arc::new(manifest));
-        self.base = candidate.weights;
-        self.optimizer = Some(candidate.optimizer).filter(|state| !state.is_empty());
-        Ok(())
-    }
-
-    fn reply(&mut self, answer: &mut Option<Answer>, result: Result<(), WireError>) {
-        if let Some(answer) = answer.take() {
-            self.replies.push((answer, result));
+    fn reply(&mut self, errand: &mut Errand, result: Result<(), WireError>) {
+        if let Some(answer) = errand.answer.take() {
+            self.replies.push(Reply { after: errand.after, answer, result });
         }
     }
 
     fn tell(&mut self, note: &Note) {
-        let text = note.to_string();
-        // A round that closed with everybody is a row of the table; only the others are news.
-        if matches!(note, Note::RoundClosed { updates, cohort, .. } if updates == cohort) {
-            tracing::debug!(run = %self.context.run, "{text}");
-            return;
+        match is_news(note) {
+            true => tracing::info!(run = %self.context.run, "{note}"),
+            false => tracing::debug!(run = %self.context.run, "{note}"),
         }
-        tracing::info!(run = %self.context.run, "{text}");
-        self.events.push(&text);
-    }
-
-    async fn end(&mut self, outcome: &Outcome) -> Result<(), DriveError> {
-        let (state, cause) = match outcome {
-            Outcome::Completed => (RunState::Completed, ""),
-            Outcome::Failed { cause } => (RunState::Failed, cause.as_str()),
-            Outcome::Stopped { cause } => (RunState::Stopped, cause.as_str()),
-        };
-        tracing::info!(run = %self.context.run, ?state, cause, "run ended");
-        self.record.state = state;
-        // A record fits the index whatever a worker wrote into its reason.
-        self.record.cause = cause.chars().take(1024).collect();
-        self.store_record().await
-    }
-
-    /// Makes the run's record durable as it is now.
-    async fn store_record(&mut self) -> Result<(), DriveError> {
-        self.record.rounds = self.machine.plan().rounds;
-        let (record, shared) = (self.record.clone(), self.shared.clone());
-        self.shared
-            .tasks
-            .blocking("store run", move || super::store_record(&shared.index, &record))
-            .await??;
-        Ok(())
     }
 }
 
@@ -371,8 +440,4 @@ fn refused(refusal: &Refusal) -> WireError {
         Refusal::Weight { .. } => ErrorCode::Invalid,
     };
     WireError::new(code, refusal.to_string())
-}
-
-fn encode_ledger(ledger: &BTreeMap<String, u32>) -> Result<Vec<u8>, DriveError> {
-    serde_json::to_vec(ledger).map_err(|_| DriveError::Defect("a ledger that cannot be written"))
 }

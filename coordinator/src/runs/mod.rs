@@ -1,13 +1,19 @@
 //! Runs: started from job files, driven to their end, resumed after a restart.
 //!
 //! [`Runs`] is the handle that the API uses. Each active run has one [`driver::Driver`], which owns
-//! the run's `round::Machine` and executes its effects; everybody else sees a [`View`].
+//! the run's `round::Machine` and executes its effects; workers see its [`Board`], people its [`View`].
 
 mod attempt;
+mod board;
 mod driver;
+mod history;
+mod ledger;
+mod load;
+mod make;
 mod meet;
 mod prepare;
-mod publish;
+mod replay;
+mod show;
 mod view;
 
 use std::{
@@ -16,37 +22,45 @@ use std::{
 };
 
 use job::Job;
+use journal::entry::What;
 use model::Device;
-use params::{Digest, Name, Params};
-use round::{Committed, Machine, Millis};
+use params::{Digest, Name};
+use round::{Event, Millis};
 use service::{
     clock::Clock,
     task::{OnFailure, Panicked, Tasks},
 };
 use tokio::sync::{Mutex, mpsc, watch};
 
+use board::Board;
+pub(crate) use board::Offer;
 pub(crate) use driver::{Answer, Command};
+pub(crate) use history::RunEvent;
+pub(crate) use load::adopt;
 pub(crate) use prepare::Context;
+pub(crate) use replay::Replay;
+pub(crate) use show::describe_member;
 pub(crate) use view::View;
 
 use crate::{
     compute::{Compute, ComputeError},
     plan::PlanError,
-    registry::{self, Registry, RegistryError},
-    store::{Blobs, Changes, Index, RunRecord, RunState, StoreError},
+    registry::{Registry, RegistryError},
+    store::{Changes, RunRecord, RunState, Store, StoreError},
     workers::Workers,
 };
-use driver::Driver;
-use view::{Events, Traffic};
+use view::Traffic;
 
 /// Commands that may wait for a run.
 const COMMANDS_MAX: usize = 256;
 
+/// Updates up to this size are checked and folded where they are: that takes less time than to wake a thread.
+const INLINE_ELEMENTS: usize = 16 * 1024;
+
 /// What all runs share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) index: Arc<Index>,
-    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) store: Arc<Store>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) clock: Clock,
@@ -57,8 +71,8 @@ pub(crate) struct Shared {
     pub(crate) lease_ms: Millis,
     /// The largest update that is taken.
     pub(crate) upload_bytes: u64,
-    /// Counts the steps of all runs, so that workers who wait for work look again.
-    pub(crate) changed: watch::Sender<u64>,
+    /// Free bytes below which nothing new is taken.
+    pub(crate) disk_reserve: u64,
 }
 
 /// Why a run cannot be started, found or changed.
@@ -70,6 +84,9 @@ pub(crate) enum RunError {
     /// No such run.
     #[error("no run '{0}'; `conclave run ls` lists them")]
     NotFound(String),
+    /// The journal does not have the run.
+    #[error("run '{0}' is not in the journal; `conclave-coordinator check` says what is damaged")]
+    Unknown(String),
     /// The run has ended.
     #[error("run '{run}' has {state} already")]
     Ended { run: Name, state: &'static str },
@@ -116,8 +133,19 @@ pub(crate) enum DriveError {
 /// A run that has a driver, or had one in this process.
 #[derive(Clone, Debug)]
 struct Handle {
+    context: Arc<Context>,
     view: watch::Receiver<Arc<View>>,
+    board: Arc<Board>,
+    traffic: Arc<Traffic>,
     commands: mpsc::Sender<Command>,
+}
+
+/// A run that has work for a worker, or expects something of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) context: Arc<Context>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// All runs.
@@ -130,18 +158,31 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// Opens the runs of a home folder; those that were active go on from their last committed round.
+    /// Opens the runs of a home folder; those that were active go on where the journal ends.
     pub(crate) async fn open(shared: Arc<Shared>) -> Result<Self, RunError> {
         let runs = Self { shared, handles: RwLock::default(), starting: Mutex::new(()) };
         for record in runs.records().await? {
             if record.state == RunState::Active {
                 tracing::info!(run = record.run, committed = record.committed, "resuming run");
-                if let Err(error) = runs.drive(record.clone()).await {
+                if let Err(error) = runs.resume(record.clone(), None).await {
                     runs.give_up(record, &error).await?;
                 }
             }
         }
         Ok(runs)
+    }
+
+    /// Goes on with a run as the journal has it, with an event to begin with.
+    async fn resume(&self, record: RunRecord, first: Option<Event>) -> Result<Name, RunError> {
+        let name = run_name(&record)?;
+        let replay =
+            self.shared.store.take_run(&name).ok_or_else(|| RunError::Unknown(record.run.clone()))?;
+        let kept = replay.clone();
+        let driven = self.drive(record, replay, false, first).await;
+        if driven.is_err() {
+            self.shared.store.rest_run(name, kept);
+        }
+        driven
     }
 
     /// Ends a run that cannot be read back, so that the others go on.
@@ -163,24 +204,25 @@ impl Runs {
         let shared = self.shared.clone();
         let prepare = move || -> Result<RunRecord, PlanError> {
             let job = Job::parse(&job_text)?;
-            prepare::prepare(&job, &job_text, &files, &shared.blobs, shared.upload_bytes)
+            prepare::prepare(&job, &job_text, &files, &shared.store.blobs, shared.upload_bytes)
         };
         let mut record = self.blocking("prepare run", prepare).await??;
-        let shared = self.shared.clone();
-        let store = move || -> Result<RunRecord, RunError> {
-            let key = format!("counter/run/{}", record.model);
-            let number = shared.index.get::<u64>(&key).map_err(DriveError::from)?.unwrap_or(0) + 1;
-            record.run = format!("{}-{number}", record.model);
-            run_name(&record)?;
-            record.started_unix_ms = service::clock::unix_ms();
-            let mut changes = Changes::default();
-            changes.put(&key, &number).map_err(DriveError::from)?;
-            changes.put(&format!("run/{}", record.run), &record).map_err(DriveError::from)?;
-            shared.index.commit(changes).map_err(DriveError::from)?;
-            Ok(record)
-        };
-        let record = self.blocking("store run", store).await??;
-        self.drive(record).await
+        let key = format!("counter/run/{}", record.model);
+        let number = self.shared.store.get::<u64>(&key).map_err(DriveError::from)?.unwrap_or(0) + 1;
+        record.run = format!("{}-{number}", record.model);
+        let run = run_name(&record)?;
+        record.started_unix_ms = service::clock::unix_ms();
+        let (shared, opened) = (self.shared.clone(), record.clone());
+        let open = move || load::open(&opened, &shared.store.blobs, shared.lease_ms);
+        let machine = self.blocking("open run", open).await??;
+        let mut changes = Changes::default();
+        changes.put(&key, &number).map_err(DriveError::from)?;
+        changes.put(&format!("run/{run}"), &record).map_err(DriveError::from)?;
+        let what = What::Opened { run, saved: Box::new(machine.save()) };
+        let store = &self.shared.store;
+        let seq = store.append(Some(what), changes, Vec::new()).map_err(DriveError::from)?;
+        store.durable(seq).await.map_err(DriveError::from)?;
+        self.drive(record, Replay::new(machine), true, None).await
     }
 
     /// What is seen of a run, now and later.
@@ -193,8 +235,19 @@ impl Runs {
         let record = self.record(&name).await?.ok_or_else(not_found)?;
         // An ended run of an earlier process: read once and shown as it is. The sender is dropped,
         // so that whoever watches learns that nothing will change.
-        let driver = self.load(record, mpsc::channel(1).1).await?;
-        Ok(driver.view.subscribe())
+        let shared = self.shared.clone();
+        let view = self.blocking("load run", move || load::view(&shared, &record)).await??;
+        Ok(watch::channel(Arc::new(view)).1)
+    }
+
+    /// Every event of a run, oldest first, replayed from the journal.
+    pub(crate) async fn history(&self, run: &str) -> Result<Vec<RunEvent>, RunError> {
+        let not_found = || RunError::NotFound(run.chars().take(80).collect());
+        let name: Name = run.parse().map_err(|_| not_found())?;
+        self.record(&name).await?.ok_or_else(not_found)?;
+        let shared = self.shared.clone();
+        let replay = move || shared.store.history(&name).map(|history| history::tell(&history));
+        Ok(self.blocking("replay run", replay).await?.map_err(DriveError::from)?)
     }
 
     /// All runs, oldest first, each as its record and, where it has one, its view.
@@ -205,23 +258,30 @@ impl Runs {
         Ok(records.into_iter().map(|r| (r.clone(), view(&r))).collect())
     }
 
-    /// The views of all runs that may have work, in the order of their names.
+    /// The views of all runs in progress, in the order of their names.
     pub(crate) fn active(&self) -> Vec<Arc<View>> {
-        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
-        let alive = handles.values().filter(|h| !h.commands.is_closed());
-        alive.map(|h| h.view.borrow().clone()).filter(|v| !v.ended).collect()
+        self.alive(|handle| Some(handle.view.borrow().clone())).into_iter().filter(|v| !v.ended).collect()
+    }
+
+    /// The work of a worker in each run that has some, with the run.
+    pub(crate) fn offers(&self, worker: &Name) -> Vec<(Found, Offer)> {
+        self.alive(|handle| Some((handle.found(), handle.board.read().work(worker)?.clone())))
+    }
+
+    /// Whether any run has work for this worker.
+    pub(crate) fn is_working(&self, worker: &Name) -> bool {
+        !self.alive(|handle| handle.board.read().work(worker).map(|_| ())).is_empty()
     }
 
     /// The run that waits for bytes under this lease.
-    pub(crate) fn expecting(&self, worker: &Name, lease: round::Lease) -> Option<Arc<View>> {
-        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
-        let alive = handles.values().filter(|h| !h.commands.is_closed());
-        alive.map(|h| h.view.borrow().clone()).find(|v| v.expects(worker, lease))
+    pub(crate) fn expecting(&self, worker: &Name, lease: round::Lease) -> Option<Found> {
+        let found = self.alive(|handle| handle.board.read().expects(worker, lease).then(|| handle.found()));
+        found.into_iter().next()
     }
 
-    /// Wakes after every step of any run.
-    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
-        self.shared.changed.subscribe()
+    fn alive<T>(&self, look: impl Fn(&Handle) -> Option<T>) -> Vec<T> {
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        handles.values().filter(|handle| !handle.commands.is_closed()).filter_map(look).collect()
     }
 
     /// Sends a command to a run in progress.
@@ -255,23 +315,17 @@ impl Runs {
             }
         }
         let record = self.record(run).await?.ok_or_else(|| RunError::NotFound(run.to_string()))?;
-        let reopened = RunRecord {
-            // From where it ended: rounds that were planned and not done are not brought back.
-            rounds: record.committed.saturating_add(count),
-            state: RunState::Active,
-            cause: String::new(),
-            ..record
-        };
-        let planned = reopened.rounds;
-        self.store(reopened.clone()).await?;
-        self.drive(reopened).await?;
+        // From where it ended: rounds that were planned and not done are not brought back.
+        let planned = record.committed.saturating_add(count);
+        let reopened = RunRecord { rounds: planned, state: RunState::Active, cause: String::new(), ..record };
+        self.resume(reopened, Some(Event::AddRounds { count })).await?;
         Ok(planned)
     }
 
     async fn store(&self, record: RunRecord) -> Result<(), RunError> {
-        let index = self.shared.index.clone();
-        let stored = self.blocking("store run", move || store_record(&index, &record)).await?;
-        Ok(stored.map_err(DriveError::from)?)
+        let mut changes = Changes::default();
+        changes.put(&format!("run/{}", record.run), &record).map_err(DriveError::from)?;
+        Ok(self.shared.store.commit(changes).await.map_err(DriveError::from)?)
     }
 
     fn handle(&self, run: &Name) -> Option<Handle> {
@@ -279,14 +333,14 @@ impl Runs {
     }
 
     async fn records(&self) -> Result<Vec<RunRecord>, RunError> {
-        let index = self.shared.index.clone();
-        let records = self.blocking("list runs", move || index.scan::<RunRecord>("run/")).await?;
+        let store = self.shared.store.clone();
+        let records = self.blocking("list runs", move || store.scan::<RunRecord>("run/")).await?;
         Ok(records.map_err(DriveError::from)?)
     }
 
     async fn record(&self, run: &Name) -> Result<Option<RunRecord>, RunError> {
-        let (index, key) = (self.shared.index.clone(), format!("run/{run}"));
-        let record = self.blocking("read run", move || index.get::<RunRecord>(&key)).await?;
+        let (store, key) = (self.shared.store.clone(), format!("run/{run}"));
+        let record = self.blocking("read run", move || store.get::<RunRecord>(&key)).await?;
         Ok(record.map_err(DriveError::from)?)
     }
 
@@ -299,95 +353,41 @@ impl Runs {
     }
 
     /// Starts the driver of a run.
-    async fn drive(&self, record: RunRecord) -> Result<Name, RunError> {
+    async fn drive(
+        &self,
+        record: RunRecord,
+        replay: Replay,
+        fresh: bool,
+        first: Option<Event>,
+    ) -> Result<Name, RunError> {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-        let driver = self.load(record, commands).await?;
-        let run = driver.context.run.clone();
-        let handle = Handle { view: driver.view.subscribe(), commands: sender };
-        self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), handle);
-        let shutdown = self.shared.tasks.shutdown().clone();
-        self.shared.tasks.spawn("run", OnFailure::Log, driver.run(shutdown));
-        Ok(run)
-    }
-
-    /// Reads a run back from its record.
-    async fn load(&self, record: RunRecord, commands: mpsc::Receiver<Command>) -> Result<Driver, RunError> {
         let shared = self.shared.clone();
-        let load = move || load(shared, record, commands);
-        self.blocking("load run", load).await?
+        let load = move || load::driver(shared, record, replay, fresh, commands);
+        let driver = self.blocking("load run", load).await??;
+        let run = driver.context.run.clone();
+        let handle = Handle {
+            context: driver.context.clone(),
+            view: driver.view.subscribe(),
+            board: driver.board.clone(),
+            traffic: driver.traffic.clone(),
+            commands: sender,
+        };
+        let shutdown = self.shared.tasks.shutdown().clone();
+        let (ready, started) = tokio::sync::oneshot::channel();
+        self.shared.tasks.spawn("run", OnFailure::Log, driver.run(shutdown, first, ready));
+        // An ended run that goes on must not be seen as ended.
+        let _ = started.await;
+        self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), handle);
+        Ok(run)
     }
 }
 
-/// Makes a run's record durable.
-fn store_record(index: &Index, record: &RunRecord) -> Result<(), StoreError> {
-    let mut changes = Changes::default();
-    changes.put(&format!("run/{}", record.run), record)?;
-    index.commit(changes)
+impl Handle {
+    fn found(&self) -> Found {
+        Found { context: self.context.clone(), board: self.board.clone(), traffic: self.traffic.clone() }
+    }
 }
 
 fn run_name(record: &RunRecord) -> Result<Name, RunError> {
     record.run.parse().map_err(|reason| RunError::Name { job: record.model.clone(), reason })
-}
-
-fn load(
-    shared: Arc<Shared>,
-    record: RunRecord,
-    commands: mpsc::Receiver<Command>,
-) -> Result<Driver, RunError> {
-    let run = run_name(&record)?;
-    // A job that was a run once: whatever is wrong with it now is a fault of this host.
-    let context = Arc::new(Context::load(&record, run, &shared.blobs).map_err(DriveError::from)?);
-    let read = |blob| -> Result<Vec<u8>, DriveError> { Ok(shared.blobs.get(&registry::digest(blob)?)?) };
-    let weights = read(&record.base)?;
-    let base = Params::from_safetensors(&weights).map_err(DriveError::from)?;
-    let optimizer = record.optimizer.as_ref().map(read).transpose()?;
-    let ledger: BTreeMap<String, u32> = match &record.ledger {
-        None => BTreeMap::new(),
-        Some(blob) => serde_json::from_slice(&read(blob)?)
-            .map_err(|_| DriveError::Defect("a ledger that does not parse"))?,
-    };
-    let shards = ledger.into_iter().filter_map(|(name, shard)| Some((name.parse().ok()?, shard))).collect();
-    let digest = registry::digest(&record.base).map_err(DriveError::from)?;
-    let from = Committed { round: record.committed, base: digest, shards };
-    let lease_base =
-        service::random::u64().map_err(|_| DriveError::Defect("no randomness from the operating system"))?;
-    let now = shared.clock.now_ms();
-    let machine = Machine::new(context.plan(record.rounds, shared.lease_ms), from, lease_base >> 1, now);
-    let rounds = shared.registry.rounds(&context.run).map_err(DriveError::from)?;
-    let traffic = Arc::new(Traffic::default());
-    let view = View {
-        context: context.clone(),
-        state: record.state.word(),
-        cause: record.cause.clone(),
-        ended: record.state != RunState::Active,
-        round: record.committed.saturating_add(1),
-        planned: record.rounds,
-        rounds: rounds.iter().cloned().map(Arc::new).collect(),
-        members: Vec::new(),
-        work: BTreeMap::new(),
-        folded: BTreeMap::new(),
-        model: None,
-        events: Events::default(),
-        traffic: traffic.clone(),
-    };
-    Ok(Driver {
-        shared,
-        context,
-        machine,
-        record,
-        rounds: view.rounds.clone(),
-        base,
-        optimizer,
-        model: (digest, weights.into()),
-        attempt: None,
-        candidate: None,
-        measured: None,
-        folded: BTreeMap::new(),
-        known: BTreeMap::new(),
-        events: Events::default(),
-        traffic,
-        commands,
-        view: watch::Sender::new(Arc::new(view)),
-        replies: Vec::new(),
-    })
 }

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use data::{Labelled, Limits, Schema};
-use job::Job;
+use job::{Job, Metric, Task};
 use model::ModelSpec;
 use params::{Digest, Layout, Name, Params};
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,11 @@ pub(crate) struct Prepared {
     pub(crate) classes: Vec<String>,
     /// Hosted data only: one CSV per shard.
     pub(crate) shards: Option<Vec<Shard>>,
-    /// Hosted data only: the test rows, CSV.
+    /// The test rows of hosted data, or the table of `evaluate.hosted`, CSV.
     pub(crate) holdout: Option<BlobRecord>,
+    /// Synthetic runs only: how many shards there are, each of one example and no table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) synthetic_shards: Option<u32>,
 }
 
 /// One shard of a hosted table.
@@ -60,15 +63,10 @@ pub(crate) fn prepare(
         let digest = attachments.get(path).ok_or_else(|| PlanError::Attachment(path.to_owned()))?;
         Ok(blobs.get(digest)?)
     };
-    let prepared = match &job.data.hosted {
-        Some(path) => hosted(job, path, &attachment(path)?, blobs)?,
-        None => Prepared {
-            // The job file's validation demands both where no table is hosted.
-            features: job.data.features.clone().unwrap_or_default(),
-            classes: job.data.classes.clone().unwrap_or_default(),
-            shards: None,
-            holdout: None,
-        },
+    let prepared = match (job.task, &job.data.hosted) {
+        (Task::Synthetic(_), _) => synthetic(job)?,
+        (Task::Classification, Some(path)) => hosted(job, path, &attachment(path)?, blobs)?,
+        (Task::Classification, None) => private(job, attachment, blobs)?,
     };
     let network = plan::network(job, prepared.features.len(), prepared.classes.len());
     let layout = model::layout(&network)?;
@@ -76,14 +74,7 @@ pub(crate) fn prepare(
     if bytes > upload_bytes_max {
         return Err(PlanError::Size { elements: layout.elements(), bytes, bytes_max: upload_bytes_max });
     }
-    let weights = match &job.model.init {
-        None => model::init(&network, job.rounds.seed)?,
-        Some(path) => given(path, &attachment(path)?, &layout)?,
-    };
-    let weights = weights.to_safetensors().map_err(|e| PlanError::Init {
-        path: job.model.init.clone().unwrap_or_default(),
-        reason: e.to_string(),
-    })?;
+    let base = put(blobs, &initial(job, &network, &layout, attachment)?)?;
     let prepared = serde_json::to_vec(&prepared)
         .map_err(|cause| crate::store::StoreError::Record { key: "prepared".to_owned(), cause })?;
     Ok(RunRecord {
@@ -94,7 +85,7 @@ pub(crate) fn prepare(
         started_unix_ms: 0,
         rounds: job.rounds.count,
         committed: 0,
-        base: put(blobs, &weights)?,
+        base,
         optimizer: None,
         ledger: None,
         state: crate::store::RunState::Active,
@@ -121,7 +112,63 @@ fn hosted(job: &Job, path: &str, bytes: &[u8], blobs: &Blobs) -> Result<Prepared
         true => None,
         false => Some(put(blobs, &table.select(&split.test).to_csv())?),
     };
-    Ok(Prepared { features: schema.features, classes: schema.classes, shards: Some(shards), holdout })
+    let metric = job.evaluate.metric;
+    if holdout.is_none() && metric != Metric::TrainLoss && job.evaluate.patience.is_some() {
+        return Err(PlanError::Unmeasured { metric: metric.word() });
+    }
+    let Schema { features, classes, .. } = schema;
+    Ok(Prepared { features, classes, shards: Some(shards), holdout, synthetic_shards: None })
+}
+
+/// Workers' own tables, and the coordinator's test table where the job has one.
+fn private(
+    job: &Job,
+    attachment: impl Fn(&str) -> Result<Vec<u8>, PlanError>,
+    blobs: &Blobs,
+) -> Result<Prepared, PlanError> {
+    // The job file's validation demands both where no table is hosted.
+    let features = job.data.features.clone().unwrap_or_default();
+    let classes = job.data.classes.clone().unwrap_or_default();
+    let holdout = match &job.evaluate.hosted {
+        None => None,
+        Some(path) => {
+            let bytes = attachment(path)?;
+            let table = data::read_csv(path, &bytes, &Limits::default()).map_err(PlanError::Holdout)?;
+            let schema = table.schema(&job.data.target, Some(&features), Some(&classes));
+            schema.and_then(|schema| table.examples(&schema)).map_err(PlanError::Holdout)?;
+            Some(put(blobs, &bytes)?)
+        }
+    };
+    Ok(Prepared { features, classes, shards: None, holdout, synthetic_shards: None })
+}
+
+/// Shards of nothing.
+fn synthetic(job: &Job) -> Result<Prepared, PlanError> {
+    Ok(Prepared {
+        features: Vec::new(),
+        classes: Vec::new(),
+        shards: None,
+        holdout: None,
+        synthetic_shards: Some(plan::shards(job)?),
+    })
+}
+
+/// The file of the initial weights. The weights themselves are gone when it is stored: a large model
+/// is in memory as few times as can be.
+fn initial(
+    job: &Job,
+    network: &ModelSpec,
+    layout: &Layout,
+    attachment: impl Fn(&str) -> Result<Vec<u8>, PlanError>,
+) -> Result<Vec<u8>, PlanError> {
+    let weights = match &job.model.init {
+        None => model::init(network, job.rounds.seed)?,
+        Some(path) => given(path, &attachment(path)?, layout)?,
+    };
+    weights.to_safetensors().map_err(|e| PlanError::Init {
+        path: job.model.init.clone().unwrap_or_default(),
+        reason: e.to_string(),
+    })
 }
 
 /// Initial weights that the user gave.
@@ -172,11 +219,16 @@ impl Context {
 
     /// The protocol's plan for `rounds` rounds.
     pub(crate) fn plan(&self, rounds: u32, lease_ms: u64) -> round::Plan {
-        let shards = self.prepared.shards.as_ref().map(|s| s.iter().map(|s| s.examples).collect());
-        let mut plan = plan::protocol(&self.job, shards, rounds, lease_ms);
+        let Prepared { shards, synthetic_shards, .. } = &self.prepared;
+        let hosted = shards.as_ref().map(|s| s.iter().map(|s| s.examples).collect());
+        let handed_out = hosted.or_else(|| synthetic_shards.map(|shards| vec![1; shards as usize]));
+        let mut plan = plan::protocol(&self.job, handed_out, rounds, lease_ms);
         if self.prepared.shards.is_some() && self.prepared.holdout.is_none() {
             plan.evaluation = round::Evaluation::None;
         }
         plan
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,8 @@ use std::{
     },
 };
 
-use bytes::Bytes;
-use params::{Digest, Name};
-use round::{Assignment, Lease, Member};
+use params::Name;
+use round::Member;
 
 use super::prepare::Context;
 use crate::registry::Manifest;
@@ -16,11 +15,12 @@ use crate::registry::Manifest;
 /// Events that are kept for people who start to watch late.
 const EVENTS_MAX: usize = 200;
 
-/// What the rest of the coordinator sees of a run: replaced whole after every step of its machine.
+/// What people see of a run: replaced whole, at most a moment after it changed. What its workers should be
+/// doing is on its [`super::Board`].
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) context: Arc<Context>,
-    /// One word for people and programs: gathering, training, ..., completed, failed, stopped.
+    /// One word for people and programs: gathering, training, ..., paused, completed, failed, stopped.
     pub(crate) state: &'static str,
     /// Why it ended, or what it waits for.
     pub(crate) cause: String,
@@ -31,21 +31,9 @@ pub(crate) struct View {
     /// Committed rounds, in order.
     pub(crate) rounds: Vec<Arc<Manifest>>,
     pub(crate) members: Vec<Member>,
-    /// What each worker should be doing.
-    pub(crate) work: BTreeMap<Name, Assignment>,
-    /// The work whose update was folded last, per worker: a repeated upload is let in and acknowledged.
-    pub(crate) folded: BTreeMap<Name, Lease>,
-    /// The files that work names, to be sent to workers.
-    pub(crate) model: Option<(Digest, Bytes)>,
+    /// What each worker is in this run that is not away, for people.
+    pub(crate) standings: BTreeMap<Name, String>,
     pub(crate) events: Events,
-    pub(crate) traffic: Arc<Traffic>,
-}
-
-impl View {
-    /// Whether bytes for this work would be received.
-    pub(crate) fn expects(&self, worker: &Name, lease: Lease) -> bool {
-        self.work.get(worker).is_some_and(|w| w.lease == lease) || self.folded.get(worker) == Some(&lease)
-    }
 }
 
 /// The last events, each with its number.

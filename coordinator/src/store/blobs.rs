@@ -1,11 +1,17 @@
 use std::{
-    fs::{self, File, OpenOptions},
+    collections::BTreeSet,
+    fs::{self, File, FileTimes, OpenOptions},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use params::Digest;
+use service::fault::crash_point;
 
 use super::StoreError;
 
@@ -17,6 +23,22 @@ use super::StoreError;
 pub(crate) struct Blobs {
     root: PathBuf,
     next_tmp: AtomicU64,
+    /// Blobs that the journal carries, and whose files are not synced yet.
+    relaxed: Mutex<BTreeSet<Digest>>,
+    /// Held for reading while a blob is stored, for writing while one is looked at as garbage: nobody is
+    /// told that a blob is there which is removed in the same moment.
+    storing: RwLock<()>,
+}
+
+/// What a collection of garbage did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    /// Blobs that are kept.
+    pub(crate) kept: u64,
+    /// Blobs that were removed.
+    pub(crate) removed: u64,
+    /// Bytes of those.
+    pub(crate) bytes: u64,
 }
 
 impl Blobs {
@@ -33,30 +55,63 @@ impl Blobs {
             fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
         }
         sync_dir(&root)?;
-        Ok(Self { root, next_tmp: AtomicU64::new(0) })
+        Ok(Self::at(root))
+    }
+
+    /// The blobs in a folder that is only looked at.
+    pub(crate) fn at(root: PathBuf) -> Self {
+        let relaxed = Mutex::default();
+        Self { root, next_tmp: AtomicU64::new(0), relaxed, storing: RwLock::new(()) }
     }
 
     /// Stores `bytes` durably and returns their name. Storing them again costs one look-up.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
+        let _storing = self.storing.read().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(&digest);
         let folder = path.parent().unwrap_or(&self.root);
-        if path.exists() && self.get(&digest).is_ok() {
+        if self.is_there(&digest, &path) {
+            let file = File::open(&path).map_err(StoreError::io("open", &path))?;
             // Whoever wrote it may not have come to this yet.
+            file.sync_data().map_err(StoreError::io("sync", &path))?;
             sync_dir(folder)?;
             return Ok(digest);
         }
-        let tmp = self.root.join("tmp").join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string());
-        let written = write_synced(&tmp, bytes).and_then(|()| {
-            fs::rename(&tmp, &path).map_err(StoreError::io("rename", &tmp))?;
-            sync_dir(folder)?;
-            sync_dir(&self.root.join("tmp"))
-        });
-        if written.is_err() {
-            // The next start removes it too; a full disk wants the space back now.
-            let _ = fs::remove_file(&tmp);
+        self.write(&path, bytes, true)?;
+        sync_dir(folder)?;
+        sync_dir(&self.root.join("tmp"))?;
+        crash_point("blob-folder-synced");
+        Ok(digest)
+    }
+
+    /// Stores bytes that an entry of the journal carries: the file becomes durable with the next snapshot, and
+    /// until then the journal can bring it back.
+    pub(crate) fn put_carried(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let _storing = self.storing.read().unwrap_or_else(PoisonError::into_inner);
+        let path = self.path(&digest);
+        if !self.is_there(&digest, &path) {
+            self.write(&path, bytes, false)?;
+            self.relaxed.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
         }
-        written.map(|()| digest)
+        Ok(digest)
+    }
+
+    /// Makes the files durable that the journal carried so far.
+    pub(crate) fn sync_carried(&self) -> Result<(), StoreError> {
+        let carried: BTreeSet<Digest> =
+            std::mem::take(&mut *self.relaxed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut folders = BTreeSet::new();
+        for digest in &carried {
+            let path = self.path(digest);
+            match File::open(&path).and_then(|file| file.sync_data()) {
+                // Garbage by now.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                other => other.map_err(StoreError::io("sync", &path))?,
+            }
+            folders.extend(path.parent().map(Path::to_owned));
+        }
+        folders.iter().try_for_each(|folder| sync_dir(folder))
     }
 
     /// Reads and verifies a blob.
@@ -73,17 +128,94 @@ impl Blobs {
         Ok(bytes)
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    /// All blobs that are there.
+    pub(crate) fn list(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut found = Vec::new();
+        for first in 0..=u8::MAX {
+            let folder = self.root.join(format!("{first:02x}"));
+            let entries = match fs::read_dir(&folder) {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                other => other.map_err(StoreError::io("read", &folder))?,
+            };
+            for entry in entries {
+                let name = entry.map_err(StoreError::io("read", &folder))?.file_name();
+                // What is not named like a blob is not ours.
+                found.extend(name.to_str().and_then(|name| name.parse::<Digest>().ok()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the blobs that are neither in `live` nor younger than `age`.
+    pub(crate) fn collect(&self, live: &BTreeSet<Digest>, age: Duration) -> Result<Collected, StoreError> {
+        let mut collected = Collected::default();
+        for digest in self.list()? {
+            let path = self.path(&digest);
+            let _looking = self.storing.write().unwrap_or_else(PoisonError::into_inner);
+            let old = || -> std::io::Result<Option<u64>> {
+                let meta = fs::metadata(&path)?;
+                // A clock that went back makes files look young: they are kept.
+                let old = meta.modified()?.elapsed().is_ok_and(|elapsed| elapsed >= age);
+                Ok(old.then_some(meta.len()))
+            };
+            match old() {
+                Ok(Some(bytes)) if !live.contains(&digest) => {
+                    fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+                    crash_point("garbage-removed");
+                    collected.removed += 1;
+                    collected.bytes += bytes;
+                }
+                _ => collected.kept += 1,
+            }
+        }
+        Ok(collected)
+    }
+
+    /// Where a blob is, or would be.
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.to_string();
         self.root.join(&hex[..2]).join(hex)
     }
+
+    /// Whether the blob is there and whole; then it counts as new, so that nobody takes it for garbage.
+    fn is_there(&self, digest: &Digest, path: &Path) -> bool {
+        let whole = path.exists() && self.get(digest).is_ok();
+        #[allow(clippy::disallowed_methods)] // Files have the time of the system, whatever that is.
+        let touch = || {
+            let now = FileTimes::new().set_modified(SystemTime::now());
+            File::options().append(true).open(path).and_then(|file| file.set_times(now))
+        };
+        whole && touch().is_ok()
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError> {
+        let tmp = self.root.join("tmp").join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string());
+        let written = write_new(&tmp, bytes, durable).and_then(|()| {
+            fs::rename(&tmp, path).map_err(StoreError::io("rename", &tmp))?;
+            crash_point("blob-renamed");
+            Ok(())
+        });
+        if written.is_err() {
+            // The next start removes it too; a full disk wants the space back now.
+            let _ = fs::remove_file(&tmp);
+        }
+        written
+    }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+fn write_new(path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError> {
     let mut file =
         OpenOptions::new().write(true).create_new(true).open(path).map_err(StoreError::io("create", path))?;
-    file.write_all(bytes).map_err(StoreError::io("write", path))?;
-    file.sync_data().map_err(StoreError::io("sync", path))
+    let half = bytes.len() / 2;
+    file.write_all(&bytes[..half]).map_err(StoreError::io("write", path))?;
+    crash_point("blob-half-written");
+    file.write_all(&bytes[half..]).map_err(StoreError::io("write", path))?;
+    if durable {
+        crash_point("blob-unsynced");
+        file.sync_data().map_err(StoreError::io("sync", path))?;
+        crash_point("blob-synced");
+    }
+    Ok(())
 }
 
 /// Makes the names in a folder durable.
@@ -95,26 +227,42 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), StoreError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn reads_what_it_writes_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(dir.path().join("blobs")).unwrap();
-        let digest = blobs.put(b"weights").unwrap();
-        assert_eq!(digest, blobs.put(b"weights").unwrap());
-        assert_eq!(blobs.get(&digest).unwrap(), b"weights");
-        assert_eq!(fs::read_dir(dir.path().join("blobs/tmp")).unwrap().count(), 0);
-        assert!(matches!(blobs.get(&Digest::of(b"other")), Err(StoreError::Missing(_))));
+    fn open(dir: &tempfile::TempDir) -> Blobs {
+        Blobs::open(dir.path().join("blobs")).unwrap()
     }
 
     #[test]
-    fn a_flipped_bit_is_found_and_healed() {
+    fn reads_what_it_writes_once() {
         let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(dir.path().join("blobs")).unwrap();
+        let blobs = open(&dir);
         let digest = blobs.put(b"weights").unwrap();
-        fs::write(blobs.path(&digest), b"weightz").unwrap();
-        assert!(matches!(blobs.get(&digest), Err(StoreError::Damaged { .. })));
-        blobs.put(b"weights").unwrap();
+        assert_eq!(digest, blobs.put(b"weights").unwrap());
+        assert_eq!(digest, blobs.put_carried(b"weights").unwrap());
         assert_eq!(blobs.get(&digest).unwrap(), b"weights");
+        assert_eq!(fs::read_dir(dir.path().join("blobs/tmp")).unwrap().count(), 0);
+        assert!(matches!(blobs.get(&Digest::of(b"other")), Err(StoreError::Missing(_))));
+        let carried = blobs.put_carried(b"small").unwrap();
+        blobs.sync_carried().unwrap();
+        assert_eq!(blobs.get(&carried).unwrap(), b"small");
+        assert_eq!(blobs.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found_and_healed() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = open(&dir);
+        let bytes: Vec<u8> = (0..125u8).collect();
+        let digest = blobs.put(&bytes).unwrap();
+        for bit in 0..1000 {
+            let mut rotten = bytes.clone();
+            rotten[bit / 8] ^= 1 << (bit % 8);
+            fs::write(blobs.path(&digest), &rotten).unwrap();
+            assert!(matches!(blobs.get(&digest), Err(StoreError::Damaged { .. })), "bit {bit}");
+        }
+        fs::write(blobs.path(&digest), &bytes[..9]).unwrap();
+        assert!(matches!(blobs.get(&digest), Err(StoreError::Damaged { .. })));
+        blobs.put(&bytes).unwrap();
+        assert_eq!(blobs.get(&digest).unwrap(), bytes);
     }
 
     #[test]
@@ -126,5 +274,26 @@ mod tests {
         let blobs = Blobs::open(root.clone()).unwrap();
         assert_eq!(fs::read_dir(root.join("tmp")).unwrap().count(), 0);
         blobs.put(b"whole").unwrap();
+    }
+
+    #[test]
+    fn garbage_is_what_nothing_names_and_nobody_just_wrote() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = open(&dir);
+        let age = |digest: &Digest, seconds: u64| {
+            #[allow(clippy::disallowed_methods)]
+            let then = SystemTime::now() - Duration::from_secs(seconds);
+            let file = File::options().append(true).open(blobs.path(digest)).unwrap();
+            file.set_times(FileTimes::new().set_modified(then)).unwrap();
+        };
+        let [live, young, again, old] =
+            [&b"live"[..], b"young", b"again", b"old"].map(|bytes| blobs.put(bytes).unwrap());
+        [live, again, old].iter().for_each(|digest| age(digest, 7200));
+        // It was garbage, and somebody needs it anew.
+        blobs.put(b"again").unwrap();
+        let collected = blobs.collect(&BTreeSet::from([live]), Duration::from_secs(3600)).unwrap();
+        assert_eq!(collected, Collected { kept: 3, removed: 1, bytes: 3 });
+        assert!([live, young, again].iter().all(|digest| blobs.get(digest).is_ok()));
+        assert!(matches!(blobs.get(&old), Err(StoreError::Missing(_))));
     }
 }

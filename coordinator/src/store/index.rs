@@ -1,6 +1,12 @@
-use std::{fs::File, panic::AssertUnwindSafe, path::PathBuf};
+use std::{
+    fs::File,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+};
 
+use journal::entry::Change;
 use serde::{Serialize, de::DeserializeOwned};
+use service::fault::crash_point;
 
 use super::{StoreError, blobs::sync_dir};
 
@@ -8,9 +14,13 @@ use super::{StoreError, blobs::sync_dir};
 /// of them in memory: bytes of any size belong into blobs.
 pub(super) const VALUE_BYTES_MAX: usize = 8 * 1024;
 
-/// sled, as a look-up of small records: runs, rounds, versions, invitations, counters.
+/// Where the number of the last entry is that the index has taken in.
+const SEQ: &[u8] = b"\0seq";
+
+/// sled, as a look-up of small records: runs, rounds, versions, aliases, invitations, counters.
 ///
-/// sled 0.34.7 does not fsync in `flush`; [`Index::commit`] does so itself.
+/// It follows the journal and is rebuilt from it when it is missing, behind or damaged.
+/// sled 0.34.7 does not fsync in `flush`; [`Index::sync`] does so itself.
 #[derive(Debug)]
 pub(crate) struct Index {
     db: sled::Db,
@@ -20,7 +30,7 @@ pub(crate) struct Index {
 /// Changes that become durable together or not at all.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    batch: sled::Batch,
+    list: Vec<Change>,
 }
 
 impl Changes {
@@ -31,8 +41,18 @@ impl Changes {
         if value.len() > VALUE_BYTES_MAX {
             return Err(StoreError::TooLarge { key: key.to_owned(), bytes: value.len() });
         }
-        self.batch.insert(key.as_bytes(), value);
+        self.list.push(Change { key: key.to_owned(), value: Some(value) });
         Ok(())
+    }
+
+    /// Whether there is nothing to change.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// As an entry of the journal has them.
+    pub(crate) fn into_list(self) -> Vec<Change> {
+        self.list
     }
 }
 
@@ -58,30 +78,53 @@ impl Index {
         Ok(index)
     }
 
-    /// One record.
-    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
-        self.db.get(key)?.map(|value| parse(key.as_bytes(), &value)).transpose()
+    /// The last entry of the journal that is in here; 0 for a new index.
+    pub(crate) fn seq(&self) -> Result<u64, StoreError> {
+        let stored = self.db.get(SEQ)?;
+        let bytes = stored.as_deref().and_then(|bytes| bytes.first_chunk::<8>());
+        Ok(bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
     }
 
-    /// All records whose key starts with `prefix`, in the order of their keys.
-    pub(crate) fn scan<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, StoreError> {
-        self.db
-            .scan_prefix(prefix)
-            .map(|entry| {
-                let (key, value) = entry?;
-                parse(&key, &value)
-            })
-            .collect()
+    /// The bytes of one record.
+    pub(super) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
     }
 
-    /// Makes `changes` durable: returns only after fsync.
-    pub(crate) fn commit(&self, changes: Changes) -> Result<(), StoreError> {
-        self.db.apply_batch(changes.batch)?;
-        self.sync()
+    /// All pairs whose key starts with `prefix`, in the order of their keys.
+    pub(super) fn pairs(&self, prefix: &str) -> impl Iterator<Item = Result<(String, Vec<u8>), StoreError>> {
+        let ours = |entry: &sled::Result<(sled::IVec, sled::IVec)>| {
+            entry.as_ref().map_or(true, |(key, _)| key.as_ref() != SEQ)
+        };
+        self.db.scan_prefix(prefix).filter(ours).map(|entry| {
+            let (key, value) = entry?;
+            Ok((String::from_utf8_lossy(&key).into_owned(), value.to_vec()))
+        })
     }
 
-    fn sync(&self) -> Result<(), StoreError> {
+    /// Takes in the changes of entry `seq`, without waiting for the disk.
+    pub(super) fn apply(&self, seq: u64, changes: &[Change]) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for change in changes {
+            match &change.value {
+                Some(value) => batch.insert(change.key.as_bytes(), value.as_slice()),
+                None => batch.remove(change.key.as_bytes()),
+            }
+        }
+        batch.insert(SEQ, &seq.to_le_bytes());
+        self.db.apply_batch(batch)?;
+        crash_point("index-inserted");
+        Ok(())
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        Ok(self.db.clear()?)
+    }
+
+    /// Makes what was applied durable.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.db.flush()?;
+        crash_point("index-flushed");
         self.sync_file("db")?;
         sync_dir(&self.dir)
     }
@@ -92,9 +135,19 @@ impl Index {
     }
 }
 
-fn parse<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value)
-        .map_err(|cause| StoreError::Record { key: String::from_utf8_lossy(key).into_owned(), cause })
+/// Moves what is at `dir` aside, so that a new index can take its place.
+pub(super) fn set_aside(dir: &Path, stamp: u64) -> Result<PathBuf, StoreError> {
+    let aside = dir.with_file_name(format!("index.bad-{stamp}"));
+    std::fs::rename(dir, &aside).map_err(StoreError::io("rename", dir))?;
+    if let Some(parent) = dir.parent() {
+        sync_dir(parent)?;
+    }
+    Ok(aside)
+}
+
+/// Reads a record.
+pub(super) fn parse<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|cause| StoreError::Record { key: key.to_owned(), cause })
 }
 
 #[cfg(test)]
@@ -106,19 +159,27 @@ mod tests {
     }
 
     #[test]
-    fn keeps_records_across_a_restart() {
+    fn keeps_records_and_its_place_across_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let index = open(&dir);
+        assert_eq!(index.seq().unwrap(), 0);
         let mut changes = Changes::default();
         changes.put("run/b", &2u32).unwrap();
         changes.put("run/a", &1u32).unwrap();
         changes.put("version/a", &9u32).unwrap();
-        index.commit(changes).unwrap();
+        index.apply(7, &changes.into_list()).unwrap();
+        index.sync().unwrap();
         drop(index);
         let index = open(&dir);
-        assert_eq!(index.scan::<u32>("run/").unwrap(), [1, 2]);
-        assert_eq!(index.get::<u32>("version/a").unwrap(), Some(9));
-        assert_eq!(index.get::<u32>("version/b").unwrap(), None);
+        let pairs: Vec<_> = index.pairs("run/").map(Result::unwrap).collect();
+        assert_eq!(pairs, [("run/a".into(), b"1".to_vec()), ("run/b".into(), b"2".to_vec())]);
+        assert_eq!(index.get("version/a").unwrap(), Some(b"9".to_vec()));
+        assert_eq!((index.get("version/b").unwrap(), index.seq().unwrap()), (None, 7));
+        assert_eq!(index.pairs("").count(), 3);
+        index.apply(8, &[Change { key: "run/a".into(), value: None }]).unwrap();
+        assert_eq!(index.pairs("run/").count(), 1);
+        index.clear().unwrap();
+        assert_eq!((index.pairs("").count(), index.seq().unwrap()), (0, 0));
     }
 
     #[test]
@@ -134,5 +195,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("index"), b"a file where a folder should be").unwrap();
         assert!(Index::open(dir.path().join("index")).is_err());
+        set_aside(&dir.path().join("index"), 5).unwrap();
+        assert!(dir.path().join("index.bad-5").exists());
+        open(&dir);
     }
 }

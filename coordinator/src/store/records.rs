@@ -32,10 +32,12 @@ pub(crate) struct RunRecord {
     pub(crate) base: BlobRecord,
     /// The server optimizer's state after the last committed round.
     pub(crate) optimizer: Option<BlobRecord>,
-    /// Which worker owns which shard (JSON: name to index).
+    /// Homes of release 0.1 only: which worker owns which shard (JSON: name to index). The journal has it
+    /// since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ledger: Option<BlobRecord>,
     pub(crate) state: RunState,
-    /// Of a failed or stopped run.
+    /// Why it ended, where that needs saying.
     pub(crate) cause: String,
 }
 
@@ -78,4 +80,22 @@ pub(crate) struct VersionRecord {
     pub(crate) round: u32,
     pub(crate) metrics: BTreeMap<String, f64>,
     pub(crate) created_unix_ms: u64,
+}
+
+/// A movable name of a version: `alias/<model>/<alias>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AliasRecord {
+    pub(crate) model: String,
+    pub(crate) alias: String,
+    pub(crate) version: u64,
+}
+
+/// What operators said of a worker: `member/worker/<name>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MemberRecord {
+    pub(crate) name: String,
+    /// It gets no new work.
+    pub(crate) drained: bool,
+    /// Its part has ended for good.
+    pub(crate) revoked: bool,
 }

@@ -1,5 +1,8 @@
 //! From the file as written to a [`Job`]: one function per table.
 
+mod evaluate;
+mod synthetic;
+
 use std::{
     ops::{
         Bound::{Excluded, Included},
@@ -47,23 +50,54 @@ const WAIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 
 pub(crate) fn job(raw: &raw::Job) -> Result<Job, JobError> {
     let mut faults = Faults::default();
     let name = faults.name("name", raw.name.as_deref());
-    let tasks = [("classification", Task::Classification)];
-    let task = faults.choice("task", raw.task.as_deref(), None, &tasks);
-    let model = model(&mut faults, &raw.model);
-    let data = data(&mut faults, &raw.data);
-    let local = local(&mut faults, &raw.local);
+    let kinds = [("classification", Kind::Classification), ("synthetic", Kind::Synthetic)];
+    let kind = faults.choice("task", raw.task.as_deref(), None, &kinds);
+    let work = match kind {
+        Some(Kind::Synthetic) => synthetic::work(&mut faults, raw),
+        _ => classification(&mut faults, raw, kind.is_some()),
+    };
     let rounds = rounds(&mut faults, &raw.rounds);
+    if let Some(work) = &work {
+        synthetic::fits(&mut faults, work, &rounds);
+    }
     let aggregate = aggregate(&mut faults, &raw.aggregate);
+    let evaluate = evaluate::evaluate(&mut faults, raw, work.as_ref());
     let found = faults.finish();
     // A part that is not there has left a fault.
-    match (name, task, model, data, local, aggregate) {
-        (Some(name), Some(task), Some(model), Some(data), Some(local), Some(aggregate))
+    match (name, work, aggregate, evaluate) {
+        (Some(name), Some(Work { task, model, data, local }), Some(aggregate), Some(evaluate))
             if found.is_empty() =>
         {
-            Ok(Job { name, task, model, data, local, rounds, aggregate })
+            Ok(Job { name, task, model, data, local, rounds, aggregate, evaluate })
         }
         _ => Err(JobError::Faults(found)),
     }
+}
+
+/// The word in `task`.
+#[derive(Clone, Copy)]
+enum Kind {
+    Classification,
+    Synthetic,
+}
+
+/// What is learned, by what and from what: the parts that depend on the task.
+struct Work {
+    task: Task,
+    model: Model,
+    data: Data,
+    local: Local,
+}
+
+/// `known`: the file names this task, rather than none that exists.
+fn classification(faults: &mut Faults, raw: &raw::Job, known: bool) -> Option<Work> {
+    let why = "with task \"classification\"";
+    faults.unused("model.parameters", known && raw.model.parameters.is_some(), why);
+    faults.unused("synthetic", known && raw.synthetic.is_some(), why);
+    let model = model(faults, &raw.model);
+    let data = data(faults, &raw.data);
+    let local = local(faults, &raw.local);
+    Some(Work { task: Task::Classification, model: model?, data: data?, local: local? })
 }
 
 fn model(faults: &mut Faults, raw: &raw::Model) -> Option<Model> {
@@ -127,7 +161,7 @@ fn data(faults: &mut Faults, raw: &raw::Data) -> Option<Data> {
         target: raw.target.clone()?,
         features: raw.features.clone(),
         classes: raw.classes.clone(),
-        holdout,
+        holdout: holdout?,
         partition: partition?,
         shards,
     })
@@ -155,10 +189,10 @@ fn labels(faults: &mut Faults, key: &str, labels: Option<&[String]>, count: Rang
     }
 }
 
-fn holdout(faults: &mut Faults, raw: Option<&toml::Value>) -> Holdout {
+fn holdout(faults: &mut Faults, raw: Option<&toml::Value>) -> Option<Holdout> {
     const KEY: &str = "data.holdout";
     let fraction = match raw {
-        None => return Holdout::None,
+        None => return Some(Holdout::None),
         Some(toml::Value::Float(fraction)) => *fraction,
         // Exact for every integer that can be in bounds.
         Some(toml::Value::Integer(fraction)) => *fraction as f64,
@@ -168,21 +202,23 @@ fn holdout(faults: &mut Faults, raw: Option<&toml::Value>) -> Holdout {
         Some(other) => {
             let reason = "must be a fraction such as 0.2, or row numbers such as { rows = [3, 17] }";
             faults.broken(KEY, other.to_string().replace('\n', " "), reason);
-            return Holdout::None;
+            return None;
         }
     };
     match faults.float(KEY, Some(fraction), None, FRACTION) {
-        0.0 => Holdout::None,
-        fraction => Holdout::Fraction(fraction),
+        // The stand-in of a fault.
+        0.0 if fraction != 0.0 => None,
+        0.0 => Some(Holdout::None),
+        fraction => Some(Holdout::Fraction(fraction)),
     }
 }
 
-fn rows(faults: &mut Faults, raw: &toml::Value) -> Holdout {
+fn rows(faults: &mut Faults, raw: &toml::Value) -> Option<Holdout> {
     const KEY: &str = "data.holdout.rows";
     let numbers = raw.as_array().map(|items| items.iter().map(toml::Value::as_integer).collect());
     let Some(Some(numbers)) = numbers.map(|numbers: Option<Vec<i64>>| numbers) else {
         faults.about(KEY, "must be a list of row numbers, counted from 0");
-        return Holdout::None;
+        return None;
     };
     faults.list(KEY, &numbers, ROWS);
     let row = |(at, &row): (usize, &i64)| {
@@ -190,7 +226,7 @@ fn rows(faults: &mut Faults, raw: &toml::Value) -> Holdout {
         usize::try_from(row).unwrap_or_default()
     };
     let rows: Vec<usize> = numbers.iter().enumerate().map(row).collect();
-    if rows.is_empty() { Holdout::None } else { Holdout::Rows(rows) }
+    Some(if rows.is_empty() { Holdout::None } else { Holdout::Rows(rows) })
 }
 
 fn partition(faults: &mut Faults, raw: Option<&raw::Partition>) -> Option<Partition> {
@@ -270,18 +306,24 @@ fn betas_unused(faults: &mut Faults, table: &str, betas: [Option<f64>; 3], why: 
 fn rounds(faults: &mut Faults, raw: &raw::Rounds) -> Rounds {
     let count = faults.count("rounds.count", raw.count, None, ROUNDS_MAX);
     let cohort_min = faults.count("rounds.cohort.min", raw.cohort.min, None, COHORT_MAX);
-    // One fault per value: a maximum below the minimum is out of its own range, too.
-    let cohort_max = match (raw.cohort.min, raw.cohort.max) {
-        (Some(min), Some(max)) if max < min => {
-            faults.broken("rounds.cohort.max", max, format!("must be at least rounds.cohort.min = {min}"));
-            cohort_min
-        }
-        (_, max) => faults.count("rounds.cohort.max", max, None, COHORT_MAX),
+    let cohort_max = at_least(
+        faults,
+        ("rounds.cohort.max", raw.cohort.max),
+        ("rounds.cohort.min", raw.cohort.min, cohort_min),
+    );
+    let cohort_select = match raw.cohort.select {
+        None => cohort_max,
+        select => at_least(
+            faults,
+            ("rounds.cohort.select", select),
+            ("rounds.cohort.max", raw.cohort.max, cohort_max),
+        ),
     };
     Rounds {
         count,
         cohort_min,
         cohort_max,
+        cohort_select,
         deadline: faults.duration("rounds.deadline", raw.deadline.as_deref(), None, DEADLINE),
         seed: seed(faults, raw.seed),
         gather: faults.duration(
@@ -292,6 +334,22 @@ fn rounds(faults: &mut Faults, raw: &raw::Rounds) -> Rounds {
         ),
         wait: faults.duration("rounds.wait", raw.wait.as_deref(), Some(Duration::from_mins(10)), WAIT),
         attempts: faults.count("rounds.attempts", raw.attempts, Some(3), ATTEMPTS_MAX),
+    }
+}
+
+/// A number of workers, at least another one. One fault per value: one that is too small for the other
+/// is not told to be out of its own range, too.
+fn at_least(
+    faults: &mut Faults,
+    (key, value): (&str, Option<i64>),
+    (low_key, low, checked): (&str, Option<i64>, u32),
+) -> u32 {
+    match (low, value) {
+        (Some(low), Some(value)) if value < low => {
+            faults.broken(key, value, format!("must be at least {low_key} = {low}"));
+            checked
+        }
+        _ => faults.count(key, value, None, COHORT_MAX),
     }
 }
 

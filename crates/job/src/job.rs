@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use params::Name;
 
-use crate::{check, error::JobError, raw};
+use crate::{check, error::JobError, evaluate::Evaluate, raw};
 
 /// The longest job file that is read, in bytes.
 pub const JOB_BYTES_MAX: usize = 256 << 10;
@@ -10,7 +10,14 @@ pub const JOB_BYTES_MAX: usize = 256 << 10;
 /// The architectures that `model.arch` may name.
 pub const ARCHS: [&str; 2] = ["mlp", "softmax"];
 
+/// The most weights of a synthetic model, which is the most of any model.
+pub const PARAMETERS_MAX: u64 = 1 << 30;
+
 /// A valid job file: everything that a run is, except the data.
+///
+/// In a [`Task::Synthetic`] run `model`, `data` and `local` hold fixed values: architecture and
+/// dataset are called `synthetic`, there are no columns, no classes and no held-out rows, and the
+/// update is a difference ([`Mode::Train`]). Only `data.shards` may be set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// What the run's model is called in the registry.
@@ -27,6 +34,8 @@ pub struct Job {
     pub rounds: Rounds,
     /// How updates become the next version.
     pub aggregate: Aggregate,
+    /// What makes one version better than another, and when that ends the run.
+    pub evaluate: Evaluate,
 }
 
 /// What is learned: `task`.
@@ -34,12 +43,33 @@ pub struct Job {
 pub enum Task {
     /// `"classification"`: one of several labels from the numbers of a table's row.
     Classification,
+    /// `"synthetic"`: nothing; workers answer at once, without data and without libtorch.
+    Synthetic(Synthetic),
+}
+
+/// What the workers of a synthetic run answer: `model.parameters` and the table `[synthetic]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synthetic {
+    /// The length of an update, 1 to [`PARAMETERS_MAX`].
+    pub parameters: u64,
+    /// What is in it.
+    pub update: SyntheticUpdate,
+}
+
+/// What is in an update of a synthetic run: `synthetic.update`. Its weight is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyntheticUpdate {
+    /// `"random"`, the default: seeded pseudo-random numbers.
+    Random,
+    /// `"one-hot"`: the worker with shard `i` sends 1 at `i` and 0 elsewhere, so that the aggregate
+    /// tells whose updates are in it. There are at least as many parameters as shards.
+    OneHot,
 }
 
 /// The table `[model]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// One of [`ARCHS`].
+    /// One of [`ARCHS`], or `synthetic`.
     pub arch: String,
     /// The width of each hidden layer: up to 16 layers of 1 to 65536. Empty for `softmax`.
     pub hidden: Vec<usize>,
@@ -67,7 +97,8 @@ pub struct Data {
     pub holdout: Holdout,
     /// How a hosted table is cut into shards.
     pub partition: Partition,
-    /// How many shards a hosted table is cut into, 1 to 100000; `None`: as many as `cohort_max`.
+    /// How many shards a hosted table is cut into, or a synthetic run has, 1 to 100000; `None`: as
+    /// many as `cohort_select`.
     pub shards: Option<u32>,
 }
 
@@ -158,6 +189,9 @@ pub struct Rounds {
     pub cohort_min: u32,
     /// `cohort.max`, at least `cohort_min`, at most 100000: a round closes at this many updates.
     pub cohort_max: u32,
+    /// `cohort.select`, at least `cohort_max` and by default that, at most 100000: this many workers
+    /// are picked, so that a round closes in time although some of them are slow.
+    pub cohort_select: u32,
     /// How long a round may take, 100 ms to 7 days.
     pub deadline: Duration,
     /// Decides everything that is drawn in the run, by default 0.
@@ -229,12 +263,23 @@ impl Job {
         check::job(&raw)
     }
 
-    /// The files that the job names (`data.hosted`, `model.init`), as it writes them: relative to
-    /// the job file. Each once.
+    /// The files that the job names (`data.hosted`, `evaluate.hosted`, `model.init`), as it writes
+    /// them: relative to the job file. Each once.
     pub fn attachments(&self) -> Vec<&str> {
-        let mut paths: Vec<&str> =
-            self.data.hosted.iter().chain(&self.model.init).map(String::as_str).collect();
+        let named = [&self.data.hosted, &self.evaluate.hosted, &self.model.init];
+        let mut paths: Vec<&str> = named.into_iter().flatten().map(String::as_str).collect();
+        // Only one of the two tables can be there, so that equal paths are neighbours.
         paths.dedup();
         paths
+    }
+}
+
+impl Task {
+    /// Its word in job files and manifests.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Classification => "classification",
+            Self::Synthetic(_) => "synthetic",
+        }
     }
 }

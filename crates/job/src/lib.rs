@@ -12,6 +12,7 @@
 
 mod check;
 mod error;
+mod evaluate;
 mod faults;
 mod job;
 mod raw;
@@ -20,7 +21,8 @@ mod raw;
 mod tests;
 
 pub use error::{Fault, JobError};
+pub use evaluate::{Evaluate, Metric};
 pub use job::{
-    ARCHS, Aggregate, Data, Holdout, JOB_BYTES_MAX, Job, Local, Mode, Model, Optimizer, Partition, Reduction,
-    Rounds, Server, Task,
+    ARCHS, Aggregate, Data, Holdout, JOB_BYTES_MAX, Job, Local, Mode, Model, Optimizer, PARAMETERS_MAX,
+    Partition, Reduction, Rounds, Server, Synthetic, SyntheticUpdate, Task,
 };

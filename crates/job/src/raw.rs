@@ -9,10 +9,12 @@ pub(crate) struct Job {
     pub(crate) name: Option<String>,
     pub(crate) task: Option<String>,
     pub(crate) model: Model,
+    pub(crate) synthetic: Option<Synthetic>,
     pub(crate) data: Data,
     pub(crate) local: Local,
     pub(crate) rounds: Rounds,
     pub(crate) aggregate: Aggregate,
+    pub(crate) evaluate: Evaluate,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +23,13 @@ pub(crate) struct Model {
     pub(crate) arch: Option<String>,
     pub(crate) hidden: Option<Vec<i64>>,
     pub(crate) init: Option<String>,
+    pub(crate) parameters: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Synthetic {
+    pub(crate) update: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -75,6 +84,7 @@ pub(crate) struct Rounds {
 pub(crate) struct Cohort {
     pub(crate) min: Option<i64>,
     pub(crate) max: Option<i64>,
+    pub(crate) select: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,4 +104,13 @@ pub(crate) struct Server {
     pub(crate) beta2: Option<f64>,
     pub(crate) eps: Option<f64>,
     pub(crate) bias_correction: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Evaluate {
+    pub(crate) metric: Option<String>,
+    pub(crate) patience: Option<i64>,
+    pub(crate) min_delta: Option<f64>,
+    pub(crate) hosted: Option<String>,
 }

@@ -7,6 +7,8 @@ use crate::*;
 const IRIS: &str = include_str!("../../../deploy/jobs/iris.toml");
 const PRIVATE: &str = include_str!("../../../deploy/jobs/iris-private.toml");
 const GRADIENT: &str = include_str!("../../../deploy/jobs/iris-gradient.toml");
+const SYNTHETIC: &str = include_str!("../../../deploy/jobs/synthetic.toml");
+const EARLY: &str = include_str!("../../../deploy/jobs/iris-early-stop.toml");
 
 /// The faults of `text` with `from` replaced by `to`, one line each.
 fn faults(text: &str, from: &str, to: &str) -> Vec<String> {
@@ -48,6 +50,7 @@ fn the_sample_has_exactly_these_values() {
             count: 20,
             cohort_min: 2,
             cohort_max: 3,
+            cohort_select: 3,
             deadline: Duration::from_secs(60),
             seed: 7,
             gather: Duration::from_secs(10),
@@ -59,6 +62,7 @@ fn the_sample_has_exactly_these_values() {
             server: Server::Sgd { lr: 1.0 },
             coordinate_max: 256.0,
         },
+        evaluate: Evaluate { metric: Metric::TestLoss, patience: None, min_delta: 0.0, hosted: None },
     };
     assert_eq!(Job::parse(IRIS).unwrap(), expected);
     assert_eq!(expected.attachments(), ["iris.csv"]);
@@ -113,6 +117,101 @@ fn gradient_mode_and_private_tables() {
     assert_eq!(private.data.classes.unwrap(), ["setosa", "versicolor", "virginica"]);
 }
 
+#[test]
+fn a_synthetic_run_has_fixed_values_for_what_it_does_without() {
+    let job = Job::parse(SYNTHETIC).unwrap();
+    let random = Synthetic { parameters: 1000, update: SyntheticUpdate::Random };
+    assert_eq!(job.task, Task::Synthetic(random));
+    assert_eq!((job.task.word(), Task::Classification.word()), ("synthetic", "classification"));
+    assert_eq!(job.model, Model { arch: "synthetic".into(), hidden: vec![], init: None });
+    assert_eq!(
+        job.data,
+        Data {
+            name: "synthetic".parse().unwrap(),
+            hosted: None,
+            target: String::new(),
+            features: Some(vec![]),
+            classes: Some(vec![]),
+            holdout: Holdout::None,
+            partition: Partition::Iid,
+            shards: Some(4),
+        }
+    );
+    let optimizer = Optimizer::GradientDescent { lr: 1.0 };
+    assert_eq!(job.local, Local { mode: Mode::Train, optimizer, epochs: 1, batch: 32 });
+    assert_eq!(job.evaluate.metric, Metric::TrainLoss);
+    assert_eq!((job.aggregate.server, job.attachments()), (Server::Sgd { lr: 1.0 }, vec![]));
+
+    let least =
+        "name = \"x\"\ntask = \"synthetic\"\n[model]\nparameters = 1\n[rounds]\ncount = 1\ndeadline = \"1s\"
+                 cohort = { min = 1, max = 2 }\n";
+    let job = Job::parse(least).unwrap();
+    assert_eq!(job.task, Task::Synthetic(Synthetic { parameters: 1, ..random }));
+    assert_eq!((job.data.shards, job.rounds.cohort_select), (None, 2));
+    // One place for each of two shards, the default being what is selected.
+    let text = least.replace("[rounds]", "[synthetic]\nupdate = \"one-hot\"\n[rounds]");
+    let found = faults(&text, "", "");
+    let reason =
+        "must be at least rounds.cohort.select = 2 with update \"one-hot\": shard i sets parameter i";
+    assert_eq!(found, [format!("model.parameters = 1: {reason}")]);
+    let hot = edited(&text, "parameters = 1", "parameters = 2").task;
+    assert_eq!(hot, Task::Synthetic(Synthetic { parameters: 2, update: SyntheticUpdate::OneHot }));
+    let most = edited(SYNTHETIC, "parameters = 1000 ", "parameters = 1073741824 ").task;
+    assert_eq!(most, Task::Synthetic(Synthetic { parameters: 1 << 30, ..random }));
+    let server = edited(SYNTHETIC, "[rounds]", "[aggregate]\nserver = { kind = \"adam\", lr = 1 }\n[rounds]");
+    assert!(matches!(server.aggregate.server, Server::Adam { lr: 1.0, .. }));
+}
+
+#[test]
+fn more_workers_may_be_picked_than_are_needed() {
+    let cohort = |to: &str| edited(IRIS, "max = 3", to).rounds;
+    assert_eq!(cohort("max = 3, select = 100000").cohort_select, 100_000);
+    let rounds = cohort("max = 3, select = 3");
+    assert_eq!((rounds.cohort_min, rounds.cohort_max, rounds.cohort_select), (2, 3, 3));
+}
+
+#[test]
+fn evaluation_compares_by_what_is_measured() {
+    let early = Job::parse(EARLY).unwrap();
+    let hosted = Some("iris.csv".to_owned());
+    let expected = Evaluate { metric: Metric::TestLoss, patience: Some(5), min_delta: 0.001, hosted };
+    assert_eq!(early.evaluate, expected);
+    assert_eq!(early.attachments(), ["iris.csv"]);
+    let both = edited(EARLY, "[128]", "[128]\ninit = \"w.safetensors\"");
+    assert_eq!(both.attachments(), ["iris.csv", "w.safetensors"]);
+    let same = edited(EARLY, "[128]", "[128]\ninit = \"iris.csv\"");
+    assert_eq!(same.attachments(), ["iris.csv"]);
+
+    let metric = |text: &str, table: &str| Job::parse(&format!("{text}\n{table}")).unwrap().evaluate.metric;
+    assert_eq!(metric(PRIVATE, ""), Metric::TestLoss);
+    assert_eq!(metric(PRIVATE, "[evaluate]\nmetric = \"train_loss\""), Metric::TrainLoss);
+    assert_eq!(metric(IRIS, "[evaluate]\nmetric = \"test_accuracy\""), Metric::TestAccuracy);
+    let nothing = PRIVATE.replace("holdout = 0.2 ", "");
+    assert_eq!(metric(&nothing, ""), Metric::TrainLoss);
+    assert_eq!(metric(&nothing, "[evaluate]\nhosted = \"t.csv\""), Metric::TestLoss);
+    assert_eq!(metric(SYNTHETIC, "[evaluate]\npatience = 3"), Metric::TrainLoss);
+}
+
+#[test]
+fn better_is_lower_for_losses_and_higher_for_accuracy() {
+    use Metric::{TestAccuracy, TestLoss, TrainLoss};
+    for loss in [TestLoss, TrainLoss] {
+        assert!(loss.better(0.5, 0.75) && !loss.better(0.75, 0.5) && !loss.better(0.5, 0.5));
+        assert!(loss.better(0.5, f64::INFINITY) && !loss.better(f64::INFINITY, f64::INFINITY));
+    }
+    assert!(TestAccuracy.better(0.75, 0.5) && !TestAccuracy.better(0.5, 0.75));
+    let evaluate = |metric| Evaluate { metric, patience: None, min_delta: 0.25, hosted: None };
+    let improves = |metric, value, than| evaluate(metric).improves(value, than);
+    // Exactly by the difference is not by more.
+    assert!(!improves(TestLoss, 0.5, 0.75) && improves(TestLoss, 0.25, 0.75));
+    assert!(!improves(TestAccuracy, 0.75, 0.5) && improves(TestAccuracy, 1.0, 0.5));
+    assert!(!improves(TestAccuracy, f64::NAN, f64::NAN) && improves(TestAccuracy, 0.0, f64::NAN));
+    assert_eq!(
+        [TestLoss, TestAccuracy, TrainLoss].map(Metric::word),
+        ["test_loss", "test_accuracy", "train_loss"]
+    );
+}
+
 /// The sample, an edit of it, and the one fault that it makes.
 const ONE_FAULT: &[(&str, &str, &str, &str)] = &[
     (
@@ -121,8 +220,18 @@ const ONE_FAULT: &[(&str, &str, &str, &str)] = &[
         "name = \"Iris\"",
         "name: name 'Iris' holds 'I' at position 0: use a-z, 0-9, '.', '_', '-', and start with a letter or digit",
     ),
-    (IRIS, "\"classification\"", "\"tagging\"", "task = \"tagging\": must be one of: \"classification\""),
-    (IRIS, "task = \"classification\"", "", "task: is missing, must be one of: \"classification\""),
+    (
+        IRIS,
+        "\"classification\"",
+        "\"tagging\"",
+        "task = \"tagging\": must be one of: \"classification\", \"synthetic\"",
+    ),
+    (
+        IRIS,
+        "task = \"classification\"",
+        "",
+        "task: is missing, must be one of: \"classification\", \"synthetic\"",
+    ),
     (IRIS, "\"mlp\"", "\"resnet\"", "model.arch = \"resnet\": must be one of: \"mlp\", \"softmax\""),
     (IRIS, "[128]", "[128, 0]", "model.hidden[1] = 0: must be from 1 to 65536"),
     (
@@ -291,6 +400,117 @@ const ONE_FAULT: &[(&str, &str, &str, &str)] = &[
         "coordinate_max = 0",
         "aggregate.coordinate_max = 0: must be at least 0.000001 and at most 1000000",
     ),
+    (
+        IRIS,
+        "max = 3",
+        "max = 3, select = 2",
+        "rounds.cohort.select = 2: must be at least rounds.cohort.max = 3",
+    ),
+    (IRIS, "max = 3", "max = 3, select = 100001", "rounds.cohort.select = 100001: must be from 1 to 100000"),
+    (
+        IRIS,
+        "[128]",
+        "[128]\nparameters = 9",
+        "model.parameters: has no meaning with task \"classification\", remove it",
+    ),
+    (
+        IRIS,
+        "[local]",
+        "[synthetic]\n[local]",
+        "synthetic: has no meaning with task \"classification\", remove it",
+    ),
+    (SYNTHETIC, "parameters = 1000 ", "", "model.parameters: is missing, must be from 1 to 1073741824"),
+    (
+        SYNTHETIC,
+        "parameters = 1000 ",
+        "parameters = 0 ",
+        "model.parameters = 0: must be from 1 to 1073741824",
+    ),
+    (
+        SYNTHETIC,
+        "parameters = 1000 ",
+        "parameters = 1073741825 ",
+        "model.parameters = 1073741825: must be from 1 to 1073741824",
+    ),
+    (
+        SYNTHETIC,
+        "\"random\"",
+        "\"zero\"",
+        "synthetic.update = \"zero\": must be one of: \"random\", \"one-hot\"",
+    ),
+    (
+        SYNTHETIC,
+        "[synthetic]\nupdate = \"random\" ",
+        "arch = \"mlp\"",
+        "model.arch: has no meaning with task \"synthetic\", whose model is so many parameters that start at zero, \
+         remove it",
+    ),
+    (
+        SYNTHETIC,
+        "shards = 4 ",
+        "hosted = \"iris.csv\" ",
+        "data.hosted: has no meaning with task \"synthetic\", which has no data, remove it",
+    ),
+    (
+        SYNTHETIC,
+        "shards = 4 ",
+        "target = \"species\" ",
+        "data.target: has no meaning with task \"synthetic\", which has no data, remove it",
+    ),
+    (
+        SYNTHETIC,
+        "shards = 4 ",
+        "holdout = { rows = [0] } ",
+        "data.holdout: has no meaning with task \"synthetic\", which has no data, remove it",
+    ),
+    (SYNTHETIC, "shards = 4 ", "shards = 100001 ", "data.shards = 100001: must be from 1 to 100000"),
+    (
+        SYNTHETIC,
+        "[rounds]",
+        "[local]\nlr = 0.1\n[rounds]",
+        "local.lr: has no meaning with task \"synthetic\": workers answer without training, remove it",
+    ),
+    (
+        SYNTHETIC,
+        "[rounds]",
+        "[evaluate]\nhosted = \"iris.csv\"\n[rounds]",
+        "evaluate.hosted: has no meaning with task \"synthetic\", whose model predicts nothing, remove it",
+    ),
+    (
+        SYNTHETIC,
+        "[rounds]",
+        "[evaluate]\nmetric = \"test_loss\"\n[rounds]",
+        "evaluate.metric = \"test_loss\": a synthetic model predicts nothing, use \"train_loss\"",
+    ),
+    (
+        IRIS,
+        "[local]",
+        "[evaluate]\nhosted = \"test.csv\"\n[local]",
+        "evaluate.hosted: has no meaning with data.hosted: the coordinator measures on the rows of data.holdout, \
+         remove it",
+    ),
+    (
+        EARLY,
+        "hosted = \"iris.csv\" ",
+        "",
+        "evaluate.metric = \"test_loss\": no rows are held out to measure it on: set data.holdout or \
+         evaluate.hosted, or use \"train_loss\"",
+    ),
+    (
+        EARLY,
+        "\"iris.csv\"",
+        "\"/iris.csv\"",
+        "evaluate.hosted = \"/iris.csv\": must lie beside the job file or below it: no '..' and no absolute path",
+    ),
+    (
+        EARLY,
+        "\"test_loss\" ",
+        "\"loss\" ",
+        "evaluate.metric = \"loss\": must be one of: \"test_loss\", \"test_accuracy\", \"train_loss\"",
+    ),
+    (EARLY, "patience = 5 ", "patience = 0 ", "evaluate.patience = 0: must be from 1 to 1000000"),
+    (EARLY, "= 0.001  ", "= -0.5  ", "evaluate.min_delta = -0.5: must be at least 0 and below inf"),
+    (EARLY, "= 0.001  ", "= nan  ", "evaluate.min_delta = NaN: must be at least 0 and below inf"),
 ];
 
 #[test]
@@ -298,6 +518,27 @@ fn each_fault_has_its_own_message() {
     for (text, from, to, expected) in ONE_FAULT {
         assert_eq!(faults(text, from, to), [*expected], "'{from}' -> '{to}'");
     }
+}
+
+#[test]
+fn a_fault_makes_no_second_one_elsewhere() {
+    // Of a hosted table, too: the rest of the message differs.
+    let text = IRIS.replace("holdout = 0.2\n", "") + "[evaluate]\nmetric = \"test_accuracy\"\n";
+    let reason = "no rows are held out to measure it on: set data.holdout, or use \"train_loss\"";
+    assert_eq!(faults(&text, "", ""), [format!("evaluate.metric = \"test_accuracy\": {reason}")]);
+    // A broken holdout is not a missing one, and a broken size is not too small for its shards.
+    let text = IRIS.replace("holdout = 0.2\n", "holdout = 2\n") + "[evaluate]\nmetric = \"test_loss\"\n";
+    assert_eq!(faults(&text, "", ""), ["data.holdout = 2: must be at least 0 and below 1"]);
+    let text = SYNTHETIC.replace("\"random\"", "\"one-hot\"");
+    let found = faults(&text, "parameters = 1000 ", "parameters = -1 ");
+    assert_eq!(found, ["model.parameters = -1: must be from 1 to 1073741824"]);
+    let found = faults(&text, "parameters = 1000 ", "parameters = 3 ");
+    let reason = "must be at least data.shards = 4 with update \"one-hot\": shard i sets parameter i";
+    assert_eq!(found, [format!("model.parameters = 3: {reason}")]);
+    // Without a task nobody knows what has no meaning.
+    let text = format!("{IRIS}\n[synthetic]\nupdate = \"random\"\n");
+    let found = faults(&text, "\"classification\"", "\"none\"");
+    assert_eq!(found, ["task = \"none\": must be one of: \"classification\", \"synthetic\""]);
 }
 
 #[test]
@@ -362,7 +603,7 @@ fn every_shipped_job_file_parses() {
             seen += 1;
         }
     }
-    assert!(seen >= 3, "{seen} job files");
+    assert!(seen >= 5, "{seen} job files");
 }
 
 #[test]
@@ -394,6 +635,19 @@ proptest! {
         bytes[at] = byte;
         if let Err(error) = Job::parse(&String::from_utf8_lossy(&bytes)) {
             prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn at_most_one_of_two_values_is_better(a in any::<f64>(), b in any::<f64>(), min_delta in 0.0..1e9f64) {
+        for metric in [Metric::TestLoss, Metric::TestAccuracy, Metric::TrainLoss] {
+            let evaluate = Evaluate { metric, patience: None, min_delta, hosted: None };
+            prop_assert!(!(metric.better(a, b) && metric.better(b, a)));
+            prop_assert_eq!(metric.better(a, b), (!a.is_nan() && b.is_nan()) || match metric {
+                Metric::TestAccuracy => a > b,
+                _ => a < b,
+            });
+            prop_assert!(!evaluate.improves(a, b) || metric.better(a, b));
         }
     }
 

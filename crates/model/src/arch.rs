@@ -2,3 +2,4 @@
 
 pub(crate) mod mlp;
 pub(crate) mod softmax;
+pub(crate) mod synthetic;

@@ -41,6 +41,21 @@ pub enum ModelError {
         /// The widths that were given.
         hidden: Vec<usize>,
     },
+    /// The sizes are not those of [`ModelSpec::synthetic`](crate::ModelSpec::synthetic).
+    #[error(
+        "a synthetic model has no inputs and no outputs, and the number of its parameters as hidden = [n], not inputs = {inputs}, hidden = {hidden:?}, outputs = {outputs}"
+    )]
+    NotSynthetic {
+        /// Features per row that were given.
+        inputs: usize,
+        /// The widths that were given.
+        hidden: Vec<usize>,
+        /// The number of classes that was given.
+        outputs: usize,
+    },
+    /// The weights are of no network: they cannot train, be measured or be asked.
+    #[error("a synthetic model predicts nothing")]
+    Synthetic,
     /// More weights than [`PARAMETERS_MAX`].
     #[error("the model has {elements} weights, at most {PARAMETERS_MAX} are allowed")]
     TooLarge {

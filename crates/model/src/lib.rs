@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`ModelSpec`] and [`LocalSpec`] (what to build, how to train), `catalog` (the
 //! architectures there are), [`train()`], [`measure()`] and [`Predictor`] (what is done with them),
-//! [`open_device`] (where), `reference` (plain Rust) and `torch` (libtorch).
+//! [`open_device`] (where), `reference` (plain Rust) and `torch` (libtorch), [`synthetic_update`] (an
+//! update without training).
 //!
 //! Every loss is the mean cross-entropy, in nats, over the softmax of the model's outputs.
 //!
@@ -24,6 +25,7 @@ mod network;
 mod predict;
 mod reference;
 mod spec;
+mod synthetic;
 #[cfg(feature = "torch")]
 mod torch;
 mod train;
@@ -34,4 +36,5 @@ pub use error::ModelError;
 pub use measure::{Measured, measure};
 pub use predict::Predictor;
 pub use spec::{LocalSpec, Mode, ModelSpec, Optimizer};
+pub use synthetic::{SyntheticUpdate, synthetic_update};
 pub use train::{Flow, Trained, train};

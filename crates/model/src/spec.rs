@@ -3,12 +3,28 @@
 pub struct ModelSpec {
     /// The name of the architecture, for instance `mlp`.
     pub arch: String,
-    /// Features per row.
+    /// Features per row; 0 for a synthetic model.
     pub inputs: usize,
-    /// The width of each hidden layer, first to last; empty for a linear model.
+    /// The width of each hidden layer, first to last; empty for a linear model. A synthetic model has the
+    /// number of its parameters here.
     pub hidden: Vec<usize>,
-    /// The number of classes.
+    /// The number of classes; 0 for a synthetic model.
     pub outputs: usize,
+}
+
+impl ModelSpec {
+    /// The name of the architecture that has weights and computes nothing.
+    pub const SYNTHETIC: &str = "synthetic";
+
+    /// A model of `parameters` weights that computes nothing, for runs without data.
+    pub fn synthetic(parameters: usize) -> Self {
+        Self { arch: Self::SYNTHETIC.to_owned(), inputs: 0, hidden: vec![parameters], outputs: 0 }
+    }
+
+    /// Whether it is of the architecture that computes nothing.
+    pub fn is_synthetic(&self) -> bool {
+        self.arch == Self::SYNTHETIC
+    }
 }
 
 /// How a worker trains on its shard in one round.

@@ -28,6 +28,11 @@ impl Rng {
         self.0.next_u64()
     }
 
+    /// Fills `bytes` with uniform bits: the fast way to many of them.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
     /// Uniform in `0..bound`, without bias. `bound` must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "an empty range has no element to draw");
@@ -73,6 +78,14 @@ mod tests {
         let mut order: Vec<u32> = (0..8).collect();
         rng.shuffle(&mut order);
         assert_eq!((order, rng.below(1000)), (GOLDEN_ORDER.to_vec(), GOLDEN_BELOW));
+    }
+
+    #[test]
+    fn filling_draws_the_bits_of_the_stream() {
+        let (mut bytes, mut rng) = ([0; 24], Rng::new(7, &["fill"]));
+        Rng::new(7, &["fill"]).fill(&mut bytes);
+        let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        assert!(words.eq(std::iter::repeat_with(|| rng.bits()).take(3)));
     }
 
     const GOLDEN_ORDER: [u32; 8] = [0, 5, 3, 4, 1, 7, 2, 6];

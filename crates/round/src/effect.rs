@@ -188,7 +188,20 @@ pub enum Note {
         updates: u32,
         /// Updates that were needed.
         needed: u32,
+        /// Why.
+        why: GivenUp,
     },
+}
+
+/// Why an attempt at a round makes no version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// Too few updates came.
+    Quorum,
+    /// An update that was acknowledged before a restart did not come again.
+    Owed,
+    /// A worker whose update was in was revoked.
+    Revoked,
 }
 
 /// How a run ended.
@@ -213,6 +226,42 @@ pub enum Outcome {
     },
 }
 
+impl Note {
+    /// One word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::WorkerReady { .. } => "worker-ready",
+            Self::WorkerLost { .. } => "worker-lost",
+            Self::WorkerExcluded { .. } => "worker-excluded",
+            Self::WorkerAwaited { .. } => "worker-awaited",
+            Self::WorkerDrained { .. } => "worker-drained",
+            Self::RoundReopened { .. } => "round-reopened",
+            Self::UpdateReplaced { .. } => "update-replaced",
+            Self::Paused { .. } => "paused",
+            Self::Resumed => "resumed",
+            Self::RoundClosed { .. } => "round-closed",
+            Self::AttemptFailed { .. } => "attempt-failed",
+        }
+    }
+
+    /// Whom it is about; `None`: the run.
+    pub fn worker(&self) -> Option<&Name> {
+        match self {
+            Self::WorkerReady { worker }
+            | Self::WorkerLost { worker, .. }
+            | Self::WorkerExcluded { worker, .. }
+            | Self::WorkerAwaited { worker, .. }
+            | Self::WorkerDrained { worker, .. }
+            | Self::UpdateReplaced { worker, .. } => Some(worker),
+            Self::RoundReopened { .. }
+            | Self::Paused { .. }
+            | Self::Resumed
+            | Self::RoundClosed { .. }
+            | Self::AttemptFailed { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -234,7 +283,7 @@ impl fmt::Display for Note {
             Self::RoundReopened { round, owed } => {
                 write!(
                     f,
-                    "round {round} goes on after a restart of the coordinator, {owed} updates are asked for again"
+                    "round {round} goes on after a restart of the coordinator, updates that are asked for again: {owed}"
                 )
             }
             Self::UpdateReplaced { worker, round } => {
@@ -248,9 +297,17 @@ impl fmt::Display for Note {
             Self::RoundClosed { round, updates, cohort } => {
                 write!(f, "round {round} closed with {updates} of {cohort} updates")
             }
-            Self::AttemptFailed { round, attempt, updates, needed } => write!(
+            Self::AttemptFailed { round, attempt, updates, needed, why: GivenUp::Quorum } => write!(
                 f,
                 "round {round}: attempt {attempt} failed with {updates} of at least {needed} updates, trying again"
+            ),
+            Self::AttemptFailed { round, attempt, why: GivenUp::Owed, .. } => write!(
+                f,
+                "round {round}: attempt {attempt} is given up, an update that was acknowledged before the restart did not come again; trying again"
+            ),
+            Self::AttemptFailed { round, attempt, why: GivenUp::Revoked, .. } => write!(
+                f,
+                "round {round}: attempt {attempt} is given up, it holds the update of a revoked worker; trying again without"
             ),
         }
     }

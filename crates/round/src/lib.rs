@@ -18,7 +18,7 @@ mod plan;
 mod view;
 pub mod worker;
 
-pub use effect::{Effect, Note, Outcome, Refusal};
+pub use effect::{Effect, GivenUp, Note, Outcome, Refusal};
 pub use event::Event;
 pub use machine::{Accepted, Machine, Saved, SavedMember, SavedWorker, Touched};
 pub use plan::{Committed, DataPlan, Evaluation, Plan};

@@ -58,6 +58,8 @@ pub struct Machine {
     members: BTreeMap<Name, Work>,
     /// Members with open work.
     working: usize,
+    /// The open round has all the updates that it wants: who is in it is settled, also over a restart.
+    closed: bool,
     /// When the open round ends its training, or the evaluation by workers.
     deadline: Millis,
     /// Why members of the last attempt were lost, the latest reason of each.
@@ -144,6 +146,7 @@ impl Machine {
             paused: None,
             members: BTreeMap::new(),
             working: 0,
+            closed: false,
             deadline: now,
             losses: BTreeMap::new(),
             candidate: None,

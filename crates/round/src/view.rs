@@ -79,6 +79,8 @@ pub struct Standing<'a> {
     pub excluded: Option<&'a str>,
     /// It is left out of later rounds.
     pub drained: bool,
+    /// Its part has ended for good.
+    pub revoked: bool,
     /// How far it is in the open round; `None`: it was not picked.
     pub member: Option<MemberState>,
 }

@@ -3,13 +3,15 @@
 //!
 //! Reading order: [`clock`] and [`random`] (the only ambient inputs), [`task`] and [`shutdown`]
 //! (every background task is named, supervised and ended), [`telemetry`] and [`exit`] (what a person
-//! sees), [`files`] (secrets on disk), [`tls`], [`listen`], [`dial`] and [`server`] (the transport).
+//! sees), [`files`] (secrets on disk), [`disk`] (how much room there is), [`fault`] (what tests do to a process), [`tls`], [`listen`], [`dial`] and [`server`] (the transport).
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod dial;
+pub mod disk;
 pub mod exit;
+pub mod fault;
 pub mod files;
 pub mod listen;
 pub mod random;

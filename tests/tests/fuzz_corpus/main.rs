@@ -5,6 +5,7 @@
 
 mod harness;
 mod identity_targets;
+mod journal_target;
 mod machine_target;
 mod mutate;
 mod targets;
@@ -30,6 +31,7 @@ fuzz! {
     infer_request: wire_targets::infer_request,
     invitation: identity_targets::invitation,
     job_file: targets::job_file,
+    journal: journal_target::journal,
     name: targets::name,
     optimizer_state: targets::optimizer_state,
     pem: identity_targets::pem,

@@ -13,7 +13,10 @@ pub(crate) fn job_file(bytes: &[u8]) {
             let rounds = &job.rounds;
             assert!((1..=1_000_000).contains(&rounds.count));
             assert!(1 <= rounds.cohort_min && rounds.cohort_min <= rounds.cohort_max);
-            assert!(rounds.cohort_max <= 100_000 && rounds.attempts >= 1 && !rounds.deadline.is_zero());
+            assert!(rounds.cohort_max <= rounds.cohort_select && rounds.cohort_select <= 100_000);
+            assert!(rounds.attempts >= 1 && !rounds.deadline.is_zero());
+            assert!(job.evaluate.min_delta >= 0.0 && job.evaluate.min_delta.is_finite());
+            assert!(job.evaluate.patience.is_none_or(|rounds| (1..=1_000_000).contains(&rounds)));
             assert!((1..=10_000).contains(&job.local.epochs) && job.local.batch >= 1);
             assert!(job.aggregate.coordinate_max > 0.0 && job.aggregate.coordinate_max <= 1e6);
             assert!(job.model.hidden.len() <= 16 && job.attachments().len() <= 2);

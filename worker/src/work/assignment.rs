@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use job::Job;
+use job::{Job, Task};
 use params::{Digest, Hasher, Name, Rng};
 use proto::{
     convert,
@@ -22,10 +20,12 @@ pub(crate) struct Assignment {
     pub(crate) model: BlobRef,
     /// `None`: train on the worker's own table.
     pub(crate) shard: Option<BlobRef>,
+    /// Index of the shard; a synthetic run has no more of it than that.
+    pub(crate) part: u32,
     pub(crate) features: Vec<String>,
     pub(crate) classes: Vec<String>,
     /// From when the work was handed out.
-    pub(crate) deadline: Duration,
+    pub(crate) deadline_ms: u64,
     /// Equal for work on the same examples.
     pub(crate) data_key: Digest,
     /// Equal for work with the same result, whatever its lease: a retry after the coordinator or the
@@ -54,12 +54,13 @@ impl TryFrom<v1::Work> for Assignment {
         data.push(&[]);
         data.extend(work.classes.iter().map(String::as_bytes));
         let data_key = digest_of(&data);
-        let key = digest_of(&[
-            data_key.as_bytes(),
-            run.as_str().as_bytes(),
-            &work.round.to_le_bytes(),
-            &model.digest,
-        ]);
+        let round = work.round.to_le_bytes();
+        let part = work.part.to_le_bytes();
+        let mut result = vec![data_key.as_bytes(), run.as_str().as_bytes(), &round, &model.digest];
+        if matches!(job.task, Task::Synthetic(_)) {
+            result.push(&part);
+        }
+        let key = digest_of(&result);
         Ok(Self {
             run,
             round: work.round,
@@ -68,9 +69,10 @@ impl TryFrom<v1::Work> for Assignment {
             job,
             model,
             shard: work.shard,
+            part: work.part,
             features: work.features,
             classes: work.classes,
-            deadline: Duration::from_millis(work.deadline_ms),
+            deadline_ms: work.deadline_ms,
             data_key,
             key,
         })
@@ -83,6 +85,7 @@ impl Assignment {
     /// that takes over the same shard.
     pub(crate) fn seed(&self, worker: &Name) -> u64 {
         let part = match &self.shard {
+            _ if matches!(self.job.task, Task::Synthetic(_)) => format!("part {}", self.part),
             // A digest that is not 32 bytes long was refused when the shard was fetched.
             Some(shard) => {
                 Digest::try_from(shard.digest.as_slice()).map(|d| d.to_string()).unwrap_or_default()
@@ -105,7 +108,7 @@ fn digest_of(parts: &[&[u8]]) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::tests::work;
+    use crate::work::tests::{SYNTHETIC, work};
 
     fn assignment(change: impl FnOnce(&mut v1::Work)) -> Assignment {
         let mut work = work();
@@ -149,6 +152,17 @@ mod tests {
             assert_ne!(assignment(change).key, base.key, "change {i}");
         }
         assert_eq!(assignment(|w| w.round = 2).data_key, base.data_key);
+    }
+
+    #[test]
+    fn a_part_of_a_synthetic_run_is_the_same_whoever_has_it() {
+        let part = |part| assignment(|w| (w.job, w.part) = (SYNTHETIC.to_owned(), part));
+        let seed = |of: u32, worker: &str| part(of).seed(&name(worker));
+        assert_eq!(seed(1, "a"), seed(1, "b"));
+        assert_ne!(seed(1, "a"), seed(2, "a"));
+        assert_ne!(part(1).key, part(2).key);
+        // Elsewhere the shard says it.
+        assert_eq!(assignment(|w| w.part = 1).key, assignment(|_| {}).key);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The words of the job file in the words of the model crate.
 
 use data::Holdout;
-use model::{LocalSpec, Mode, ModelSpec, Optimizer};
+use model::{LocalSpec, Mode, ModelSpec, Optimizer, SyntheticUpdate};
 
 use super::Assignment;
 
@@ -35,5 +35,13 @@ pub(super) fn holdout(holdout: &job::Holdout) -> Holdout {
         job::Holdout::None => Holdout::None,
         job::Holdout::Fraction(fraction) => Holdout::Fraction(*fraction),
         job::Holdout::Rows(rows) => Holdout::Rows(rows.clone()),
+    }
+}
+
+/// What a synthetic update holds.
+pub(super) fn synthetic(update: job::SyntheticUpdate) -> SyntheticUpdate {
+    match update {
+        job::SyntheticUpdate::Random => SyntheticUpdate::Random,
+        job::SyntheticUpdate::OneHot => SyntheticUpdate::OneHot,
     }
 }

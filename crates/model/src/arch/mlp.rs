@@ -1,9 +1,13 @@
 use params::{Layout, Params, Rng, TensorSpec};
 
-use crate::{Device, ModelError, ModelSpec, catalog::Arch, network::Network};
+use crate::{
+    Device, ModelError, ModelSpec,
+    catalog::{Arch, classifier},
+    network::Network,
+};
 
 /// A multi-layer perceptron on libtorch: linear layers `fc1`, `fc2`, ... with ReLU between them.
-pub(crate) const ARCH: Arch = Arch { name: "mlp", tensors, init, load };
+pub(crate) const ARCH: Arch = Arch { name: "mlp", sizes: classifier, tensors, init, load: Some(load) };
 
 fn tensors(spec: &ModelSpec) -> Result<Vec<TensorSpec>, ModelError> {
     let tensors = layers(spec).into_iter().enumerate().flat_map(|(index, (inputs, outputs))| {

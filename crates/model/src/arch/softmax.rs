@@ -1,13 +1,18 @@
 use params::{Params, TensorSpec};
 
-use crate::{ModelError, ModelSpec, catalog::Arch, reference};
+use crate::{
+    ModelError, ModelSpec,
+    catalog::{Arch, classifier},
+    reference,
+};
 
 /// Softmax regression, in plain Rust: one linear layer. It runs on the CPU whatever the device.
 pub(crate) const ARCH: Arch = Arch {
     name: "softmax",
+    sizes: classifier,
     tensors,
     init: |layout, _seed| Params::zeros(layout),
-    load: |_device, spec, params| Ok(Box::new(reference::Linear::new(spec, params))),
+    load: Some(|_device, spec, params| Ok(Box::new(reference::Linear::new(spec, params)))),
 };
 
 fn tensors(spec: &ModelSpec) -> Result<Vec<TensorSpec>, ModelError> {

@@ -56,7 +56,7 @@ const GOLDEN_BIAS: [f32; 2] = [0.29761592, 0.42925617];
 #[test]
 fn refuses_what_no_architecture_has() {
     let error = layout(&spec("cnn", &[])).unwrap_err();
-    assert_eq!(error.to_string(), "architecture 'cnn' is not known, use one of: softmax, mlp");
+    assert_eq!(error.to_string(), "architecture 'cnn' is not known, use one of: softmax, mlp, synthetic");
     let error = layout(&spec("softmax", &[128])).unwrap_err();
     assert!(matches!(&error, ModelError::NoHidden { hidden, .. } if hidden == &[128]), "{error}");
     let error = layout(&spec("mlp", &[128, 0])).unwrap_err();

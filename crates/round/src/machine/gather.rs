@@ -31,6 +31,7 @@ impl Machine {
     pub(super) fn close_round(&mut self) {
         self.members.clear();
         self.working = 0;
+        self.closed = false;
         self.owed.clear();
         self.candidate = None;
         self.accepted = Accepted::default();
@@ -85,6 +86,7 @@ impl Machine {
             self.members.insert(name.clone(), work);
         }
         self.working = self.members.len();
+        self.closed = false;
         self.deadline = self.now.saturating_add(self.plan.deadline_ms);
         self.set_phase(Phase::Training);
         out.push(Effect::OpenRound { round, attempt: self.attempt, cohort, examples_max });

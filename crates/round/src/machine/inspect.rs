@@ -54,6 +54,11 @@ impl Machine {
         })
     }
 
+    /// All workers that the run has heard of, sorted by name.
+    pub fn workers(&self) -> impl Iterator<Item = &Name> {
+        self.roster.workers.keys()
+    }
+
     /// The cohort of the open round, sorted by name; empty while none is open.
     pub fn members(&self) -> Vec<Member> {
         let member =
@@ -65,6 +70,12 @@ impl Machine {
     pub fn done(&self, worker: &Name) -> Option<Lease> {
         let accepted = (&self.accepted.updates, &self.accepted.evaluations);
         accepted.1.get(worker).copied().or_else(|| accepted.0.get(worker).map(|(lease, _)| *lease))
+    }
+
+    /// The digest of the update that was acknowledged to this worker under this lease, in this round or the
+    /// last committed one.
+    pub fn acknowledged(&self, worker: &Name, lease: Lease) -> Option<Digest> {
+        self.update_of(worker, lease)
     }
 
     /// The digest of an update of this worker that was acknowledged before a restart, if its bytes are
@@ -107,6 +118,7 @@ impl Machine {
             present: known.present,
             excluded: known.excluded.as_deref(),
             drained: known.drained,
+            revoked: known.revoked,
             member: state,
         })
     }

@@ -3,7 +3,7 @@
 use params::Name;
 
 use super::Machine;
-use crate::{Effect, Note, Phase};
+use crate::{Effect, GivenUp, Note, Phase};
 
 impl Machine {
     /// The open round goes on to its end; no other one is opened.
@@ -54,7 +54,7 @@ impl Machine {
         self.exclude(&name, reason, out);
         let open = matches!(self.phase, Phase::Training | Phase::Aggregating | Phase::Evaluating);
         if open && (self.accepted.updates.contains_key(&name) || self.owed.contains_key(&name)) {
-            self.next_attempt(out);
+            self.next_attempt(GivenUp::Revoked, out);
         }
         out.push(Effect::Persist);
     }

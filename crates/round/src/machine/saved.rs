@@ -39,6 +39,8 @@ pub struct Saved {
     pub paused: Option<String>,
     /// The cohort of the open round.
     pub members: BTreeMap<Name, SavedMember>,
+    /// Who is in the open round is settled.
+    pub closed: bool,
     /// When the open round ends.
     pub deadline: Millis,
     /// Why members of the last attempt were lost.
@@ -121,6 +123,7 @@ impl Machine {
             declined: self.declined,
             paused: self.paused.clone(),
             members: self.members.iter().map(|(name, work)| (name.clone(), member(work))).collect(),
+            closed: self.closed,
             deadline: self.deadline,
             losses: self.losses.clone(),
             candidate: self.candidate,
@@ -161,6 +164,7 @@ impl Machine {
         machine.members = saved.members.into_iter().map(|(name, m)| (name, member(m))).collect();
         let open = |work: &&Work| matches!(work.state, MemberState::Working { .. });
         machine.working = machine.members.values().filter(open).count();
+        machine.closed = saved.closed;
         machine.deadline = saved.deadline;
         machine.losses = saved.losses;
         machine.candidate = saved.candidate;

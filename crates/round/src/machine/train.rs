@@ -1,7 +1,7 @@
 use params::{Digest, Name};
 
 use super::{Machine, Work, count32};
-use crate::{Effect, Lease, MemberState, Note, Outcome, Phase, Refusal};
+use crate::{Effect, GivenUp, Lease, MemberState, Note, Outcome, Phase, Refusal};
 
 impl Machine {
     pub(super) fn progress(&mut self, worker: Name, lease: Lease, percent: u32, out: &mut Vec<Effect>) {
@@ -33,7 +33,7 @@ impl Machine {
             }
             return;
         }
-        let training = self.phase == Phase::Training;
+        let training = self.phase == Phase::Training && self.wants(&worker);
         let Some(work) = self.open_work(&worker, lease).filter(|_| training) else {
             Self::reject(worker, lease, Refusal::Stale, out);
             return;
@@ -85,6 +85,13 @@ impl Machine {
         }
     }
 
+    /// Whether an update of this member still belongs into the round. Only after a restart does that differ from
+    /// having open work: what was acknowledged before comes first, and the others get what room is left.
+    pub(super) fn wants(&self, worker: &Name) -> bool {
+        let claimed = self.accepted.updates.len().saturating_add(self.owed.len());
+        self.owed.contains_key(worker) || (!self.closed && claimed < self.cohort_max())
+    }
+
     /// A member will not send its acknowledged update again: it handed its work back.
     fn owes_for_ever(&self) -> bool {
         let lost = |name| self.members.get(name).is_none_or(|work| work.state == MemberState::Lost);
@@ -105,7 +112,7 @@ impl Machine {
     }
 
     /// The digest that was folded under this lease in this round or the last committed one.
-    fn update_of(&self, worker: &Name, lease: Lease) -> Option<Digest> {
+    pub(super) fn update_of(&self, worker: &Name, lease: Lease) -> Option<Digest> {
         [&self.accepted, &self.accepted_before].into_iter().find_map(|accepted| {
             accepted.updates.get(worker).filter(|(known, _)| *known == lease).map(|(_, digest)| *digest)
         })
@@ -117,6 +124,7 @@ impl Machine {
         } else {
             self.release_working();
         }
+        self.closed = true;
         let round = self.round();
         let (updates, _) = self.updates_and_needed();
         let cohort = count32(self.members.len());
@@ -142,15 +150,16 @@ impl Machine {
             self.end(Outcome::Failed { cause }, out);
             return;
         }
-        self.next_attempt(out);
+        let why = if self.owed.is_empty() { GivenUp::Quorum } else { GivenUp::Owed };
+        self.next_attempt(why, out);
     }
 
     /// Drops what the attempt has, and gathers for the next one from the same base version.
-    pub(super) fn next_attempt(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn next_attempt(&mut self, why: GivenUp, out: &mut Vec<Effect>) {
         let (round, attempt) = (self.round(), self.attempt);
         let (updates, needed) = self.updates_and_needed();
         out.push(Effect::Discard { round });
-        out.push(Effect::Tell(Note::AttemptFailed { round, attempt, updates, needed }));
+        out.push(Effect::Tell(Note::AttemptFailed { round, attempt, updates, needed, why }));
         self.attempt = attempt.saturating_add(1);
         self.start_gathering();
     }

@@ -114,7 +114,7 @@ impl Machine {
     /// Gives a member that came back, or another process of it, its work of this round anew.
     fn resume_work(&mut self, name: &Name, out: &mut Vec<Effect>) {
         let open = match self.phase {
-            Phase::Training => true,
+            Phase::Training => self.wants(name),
             Phase::Evaluating => self.accepted.updates.contains_key(name),
             _ => false,
         };

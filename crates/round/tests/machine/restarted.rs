@@ -1,4 +1,4 @@
-use round::{Effect, Evaluation, Machine, Note, Outcome, Phase, Plan, Refusal};
+use round::{Effect, Evaluation, GivenUp, Machine, Note, Outcome, Phase, Plan, Refusal};
 
 use crate::support::*;
 
@@ -82,6 +82,22 @@ fn every_acknowledged_update_is_owed_and_counts_once() {
 }
 
 #[test]
+fn a_round_that_had_closed_takes_nobody_else_in() {
+    let mut run = Run::training(plan());
+    let _ = run.take(update("a", 100, "a", 1));
+    let _ = run.take(update("b", 101, "b", 1));
+    // c is late, and the round closes without it.
+    let _ = run.take(left("c", 3));
+    assert_eq!(run.machine.phase(), &Phase::Aggregating);
+    assert_eq!(run.take(restarted(500)), again(2));
+    assert_eq!(run.take(join("c", 13)), [ready("c")]);
+    assert_eq!((run.lease("c"), run.members().as_str()), (None, "a:0 b:0 c:lost"));
+    let _ = run.take(update("a", 100, "a", 1));
+    let last = [&folded("b", 101, "b", 1)[..], &[closed(1, 2, 3), Effect::Aggregate { round: 1 }]].concat();
+    assert_eq!(run.take(update("b", 101, "b", 1)), last, "the version of the undisturbed run");
+}
+
+#[test]
 fn other_bytes_for_an_owed_update_count_instead_and_people_are_told() {
     let mut run = owing();
     let _ = run.take(join("b", 12));
@@ -113,7 +129,7 @@ fn an_owed_worker_that_stays_away_is_waited_for_until_the_deadline() {
     let expected = [
         lost("b", 1, "it sent no update before the deadline"),
         Effect::Discard { round: 1 },
-        attempt_failed(1, 1, 2, 2),
+        given_up(1, 1, 2, 2, GivenUp::Owed),
         open(1, 2, &["a", "c"], 40),
         Effect::Persist,
     ];
@@ -152,7 +168,7 @@ fn an_owed_worker_that_declines_fails_the_attempt_at_once() {
         lost("b", 1, "the update is gone"),
         excluded("b", "the update is gone"),
         Effect::Discard { round: 1 },
-        attempt_failed(1, 1, 0, 2),
+        given_up(1, 1, 0, 2, GivenUp::Owed),
         open(1, 2, &["a", "c"], 40),
         Effect::Persist,
     ];
@@ -169,7 +185,7 @@ fn an_owed_worker_with_other_rows_fails_the_attempt_at_once() {
         ready("b"),
         lost("b", 1, "it came back with 11 examples instead of 10"),
         Effect::Discard { round: 1 },
-        attempt_failed(1, 1, 0, 2),
+        given_up(1, 1, 0, 2, GivenUp::Owed),
         open(1, 2, &["a", "b", "c"], 31),
         Effect::Persist,
     ];

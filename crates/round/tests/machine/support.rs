@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use params::{Digest, Name};
 use round::{
-    Committed, DataPlan, Effect, Evaluation, Event, Lease, Machine, MemberState, Millis, Note, Outcome,
-    Phase, Plan, Refusal, Session,
+    Committed, DataPlan, Effect, Evaluation, Event, GivenUp, Lease, Machine, MemberState, Millis, Note,
+    Outcome, Phase, Plan, Refusal, Session,
 };
 
 pub(crate) const LEASE_BASE: Lease = 100;
@@ -283,8 +283,12 @@ pub(crate) fn closed(round: u32, updates: u32, cohort: u32) -> Effect {
     Effect::Tell(Note::RoundClosed { round, updates, cohort })
 }
 
+pub(crate) fn given_up(round: u32, attempt: u32, updates: u32, needed: u32, why: GivenUp) -> Effect {
+    Effect::Tell(Note::AttemptFailed { round, attempt, updates, needed, why })
+}
+
 pub(crate) fn attempt_failed(round: u32, attempt: u32, updates: u32, needed: u32) -> Effect {
-    Effect::Tell(Note::AttemptFailed { round, attempt, updates, needed })
+    given_up(round, attempt, updates, needed, GivenUp::Quorum)
 }
 
 /// An end is durable before anybody is told.

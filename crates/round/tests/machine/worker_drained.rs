@@ -9,7 +9,7 @@ fn finishes_what_it_has_and_is_in_no_later_cohort() {
     assert_eq!(run.lease("a"), Some(100));
     assert_eq!(run.take(update("a", 100, "a", 1)), folded("a", 100, "a", 1));
     assert_eq!(run.commit(true), [open(2, 1, &["b", "c"], 50), Effect::Persist]);
-    let standing = Standing { present: true, excluded: None, drained: true, member: None };
+    let standing = Standing { present: true, excluded: None, drained: true, revoked: false, member: None };
     assert_eq!(run.machine.standing(&name("a")), Some(standing));
 }
 
@@ -79,7 +79,7 @@ fn a_run_without_others_fails_after_its_wait() {
 fn before_it_ever_came_it_is_remembered() {
     let mut run = Run::new(plan());
     assert_eq!(run.take(drain("a", true)), [drained("a", true), Effect::Persist]);
-    let standing = Standing { present: false, excluded: None, drained: true, member: None };
+    let standing = Standing { present: false, excluded: None, drained: true, revoked: false, member: None };
     assert_eq!(run.machine.standing(&name("a")), Some(standing));
     assert_eq!(run.take(join("a", 1)), []);
     let _ = run.take(join("b", 2));

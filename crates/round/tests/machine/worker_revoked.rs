@@ -6,8 +6,9 @@ const WHY: &str = "it was revoked by an operator";
 
 /// The attempt is given up for b, and the next one is without it.
 fn without_b(updates: u32) -> [Effect; 6] {
-    let (discard, failed) = (Effect::Discard { round: 1 }, attempt_failed(1, 1, updates, 2));
-    [excluded("b", WHY), discard, failed, Effect::Persist, open(1, 2, &["a", "c"], 40), Effect::Persist]
+    let discard = Effect::Discard { round: 1 };
+    let given_up = given_up(1, 1, updates, 2, round::GivenUp::Revoked);
+    [excluded("b", WHY), discard, given_up, Effect::Persist, open(1, 2, &["a", "c"], 40), Effect::Persist]
 }
 
 #[test]

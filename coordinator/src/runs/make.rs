@@ -1,0 +1,226 @@
+//! From updates to a version: the effects that take time, and what a restart must bring back for them.
+
+use std::{sync::Arc, time::Duration};
+
+use journal::entry::{Aside, Step, What};
+use params::{Digest, Params};
+use round::{Event, Phase};
+use service::fault::crash_point;
+
+use super::{DriveError, attempt::Made, driver::Driver, ledger::Candidate};
+use crate::{
+    registry::{self, Manifest, Publication},
+    store::{CARRIED_MAX, StoreError},
+};
+
+/// How long to wait before a full disk is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(250);
+
+impl Driver {
+    /// Tells the machine that this is another process than before, and brings back what it asks for.
+    pub(super) async fn restart(&mut self) -> Result<(), DriveError> {
+        self.stale = true;
+        let lease_base = service::random::u64()
+            .map_err(|_| DriveError::Defect("no randomness from the operating system"))?;
+        if matches!(self.replay.machine.phase(), Phase::Evaluating | Phase::Publishing) {
+            self.bring_back().await?;
+        }
+        if !self.fresh() {
+            self.step(Event::Restarted { lease_base: lease_base >> 1 }).await;
+        }
+        Ok(())
+    }
+
+    /// A run that no other process has driven: there is nothing to bring back.
+    fn fresh(&self) -> bool {
+        self.met.fresh
+    }
+
+    /// The candidate, from its blobs.
+    async fn bring_back(&mut self) -> Result<(), DriveError> {
+        let Some(Candidate { weights, optimizer }) = self.replay.ledger.candidate.clone() else {
+            return Err(DriveError::Defect("a round to publish without a candidate"));
+        };
+        let blobs = self.shared.store.blobs.clone();
+        let read = move || -> Result<_, DriveError> {
+            let bytes = blobs.get(&registry::digest(&weights)?)?;
+            let optimizer = optimizer.map(|blob| blobs.get(&registry::digest(&blob)?)).transpose()?;
+            let weights_params = Params::from_safetensors(&bytes)?;
+            Ok((registry::digest(&weights)?, bytes, weights_params, optimizer.unwrap_or_default()))
+        };
+        let (digest, bytes, weights, optimizer) =
+            self.shared.tasks.blocking("read candidate", read).await??;
+        self.model = (digest, bytes.into());
+        self.made = Some(Made { weights, optimizer });
+        Ok(())
+    }
+
+    pub(super) async fn aggregate(&mut self, round: u32) -> Result<(Event, Aside), DriveError> {
+        let Some(attempt) = self.attempt.take() else {
+            return Err(DriveError::Defect("a round to aggregate that is not open"));
+        };
+        let (context, base, optimizer) = (self.context.clone(), self.base.clone(), self.optimizer.clone());
+        let (shared, shutdown) = (self.shared.clone(), self.shared.tasks.shutdown().clone());
+        let work = move || -> Result<_, DriveError> {
+            crash_point("aggregating");
+            let made = attempt.aggregate(&context, base, optimizer.as_deref())?;
+            let bytes = made.weights.to_safetensors()?;
+            let mut carry = Vec::new();
+            let mut keep = |bytes: &[u8]| -> Result<(Digest, u64), DriveError> {
+                let digest = match bytes.len() <= CARRIED_MAX {
+                    true => {
+                        carry.push(bytes.to_vec());
+                        Digest::of(bytes)
+                    }
+                    false => until_room(|| shared.store.blobs.put(bytes), || shutdown.is_cancelled())?,
+                };
+                Ok((digest, bytes.len() as u64))
+            };
+            let weights = keep(&bytes)?;
+            let optimizer = match made.optimizer.is_empty() {
+                true => None,
+                false => Some(keep(&made.optimizer)?),
+            };
+            Ok((made, bytes, weights, optimizer, carry))
+        };
+        let (made, bytes, (digest, weights_bytes), optimizer, carry) =
+            self.off_thread("aggregate", work).await??;
+        self.model = (digest, bytes.into());
+        self.made = Some(made);
+        self.met.carry = carry;
+        Ok((Event::Aggregated { round, candidate: digest }, Aside::Candidate { weights_bytes, optimizer }))
+    }
+
+    /// Measures the candidate on the coordinator's own holdout.
+    pub(super) async fn measure(&mut self, round: u32) -> Result<(Event, Aside), DriveError> {
+        if self.made.is_none() {
+            self.bring_back().await?;
+        }
+        let event = Event::EvaluatedCentrally { round };
+        let (Some(holdout), Some(made)) = (self.context.holdout.clone(), &self.made) else {
+            return Ok((event, Aside::None));
+        };
+        let (context, weights, device) = (self.context.clone(), made.weights.clone(), self.shared.device);
+        let job = move || model::measure(&device, &context.network, &weights, holdout.examples());
+        let measured = self.shared.evaluate.run(job).await??;
+        let (loss, correct, examples) = (measured.loss, measured.correct, measured.examples);
+        Ok((event, Aside::Measured { loss, correct, examples }))
+    }
+
+    /// Commits the round. One entry of the journal is the commit point: the machine's event together with the version,
+    /// the round, the run and the aliases.
+    pub(super) async fn publish(&mut self, round: u32) -> Result<(Event, Aside), DriveError> {
+        if self.made.is_none() {
+            self.bring_back().await?;
+        }
+        let (Some(made), Some(candidate)) = (self.made.take(), self.replay.ledger.candidate.clone()) else {
+            return Err(DriveError::Defect("a round to publish without a candidate"));
+        };
+        let manifest = self.manifest(round, &candidate.weights);
+        let better = self.is_better(&manifest);
+        let mut record = self.record.clone();
+        record.rounds = self.replay.machine.plan().rounds;
+        record.committed = round;
+        record.base = candidate.weights;
+        record.optimizer = candidate.optimizer;
+        let event = Event::Published { round, better };
+        let step =
+            Step { run: self.context.run.clone(), now: self.now(), event: event.clone(), aside: Aside::None };
+        let metric = self.context.job.evaluate.metric;
+        let (shared, shutdown) = (self.shared.clone(), self.shared.tasks.shutdown().clone());
+        let work = move || -> Result<_, DriveError> {
+            crash_point("before-commit");
+            let prefer = |value: f64, than: f64| metric.better(value, than);
+            let publication = Publication {
+                manifest,
+                run: &record,
+                metric: metric.word(),
+                prefer: &prefer,
+                what: What::Step(step),
+            };
+            let publish = || shared.registry.publish(&publication);
+            let published = until_room(publish, || shutdown.is_cancelled())?;
+            Ok((published, record))
+        };
+        let (published, record) = self.off_thread("publish", work).await??;
+        self.appended = published.seq;
+        self.shared.store.durable(published.seq).await?;
+        crash_point("after-commit");
+        let manifest = self.shared.registry.show(published);
+        tracing::info!(run = %self.context.run, round, version = manifest.version, metrics = ?manifest.metrics, "round committed");
+        self.record = record;
+        self.rounds.push(Arc::new(manifest));
+        self.base = made.weights;
+        self.optimizer = Some(made.optimizer).filter(|state| !state.is_empty());
+        Ok((event, Aside::None))
+    }
+
+    /// Whether the version is better than every one before in this run, by the metric of the job.
+    fn is_better(&self, manifest: &Manifest) -> bool {
+        let evaluate = &self.context.job.evaluate;
+        let word = evaluate.metric.word();
+        let Some(value) = manifest.metrics.get(word) else { return self.rounds.is_empty() };
+        let before = self.rounds.iter().filter_map(|round| round.metrics.get(word)).copied();
+        let best = before.reduce(|best, next| if evaluate.metric.better(next, best) { next } else { best });
+        best.is_none_or(|best| evaluate.improves(*value, best))
+    }
+
+    /// The base version is what workers fetch, again.
+    pub(super) fn show_base(&mut self) {
+        let Ok(digest) = registry::digest(&self.record.base) else { return };
+        if self.model.0 != digest
+            && let Ok(bytes) = self.base.to_safetensors()
+        {
+            self.model = (digest, bytes.into());
+        }
+    }
+
+    /// On a thread that may block; small models are done with before a thread would have started.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DriveError> {
+        Ok(self.shared.tasks.blocking(name, work).await?)
+    }
+}
+
+/// Does something again and again while the disk is full: what is wanted is not lost, it waits.
+fn until_room<T, E: From<StoreError> + FullDisk>(
+    mut work: impl FnMut() -> Result<T, E>,
+    stop: impl Fn() -> bool,
+) -> Result<T, E> {
+    let mut told = false;
+    loop {
+        match work() {
+            Err(error) if error.is_full_disk() => {
+                if !told {
+                    tracing::error!("no room on the disk: a round waits until there is some");
+                    told = true;
+                }
+                if stop() {
+                    return Err(StoreError::Closed.into());
+                }
+                std::thread::park_timeout(FULL_RETRY);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Errors that may mean a full disk.
+trait FullDisk {
+    fn is_full_disk(&self) -> bool;
+}
+
+impl FullDisk for StoreError {
+    fn is_full_disk(&self) -> bool {
+        self.is_full()
+    }
+}
+
+impl FullDisk for registry::RegistryError {
+    fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_full())
+    }
+}

@@ -1,0 +1,149 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use journal::{
+    Journal,
+    entry::{Entry, Item, What},
+};
+use params::{Digest, Name};
+use service::clock::Clock;
+
+use super::{Blobs, Index, Overlay, StoreError, compact};
+use crate::runs::Replay;
+
+/// The index is made durable at most this often: it is only a look-up, and the journal has everything.
+const INDEX_SYNC_MS: u64 = 1000;
+
+/// How often a snapshot of the journal is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compaction {
+    /// Entries after which one is due.
+    pub(crate) every: u64,
+    /// Blobs that nothing names are removed when they are older than this.
+    pub(crate) garbage_age: Duration,
+}
+
+/// Takes in what is durable, in order: the index, and a second machine of each run, from which snapshots are
+/// made. The same code brings everything back after a start, so each snapshot and each restart is a test of it.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) dir: PathBuf,
+    pub(super) index: Arc<Index>,
+    pub(super) overlay: Arc<Mutex<Overlay>>,
+    pub(super) blobs: Arc<Blobs>,
+    pub(super) runs: BTreeMap<Name, Replay>,
+    pub(super) epoch: u64,
+    /// The last entry taken in.
+    pub(super) seq: u64,
+    pub(super) compaction: Compaction,
+    clock: Clock,
+    index_synced_ms: u64,
+    index_dirty: bool,
+    snapshot_seq: u64,
+    working: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Follower {
+    pub(super) fn new(
+        dir: PathBuf,
+        index: Arc<Index>,
+        overlay: Arc<Mutex<Overlay>>,
+        blobs: Arc<Blobs>,
+        compaction: Compaction,
+    ) -> Self {
+        Self {
+            dir,
+            index,
+            overlay,
+            blobs,
+            runs: BTreeMap::new(),
+            epoch: 0,
+            seq: 0,
+            compaction,
+            clock: Clock::start(),
+            index_synced_ms: 0,
+            index_dirty: false,
+            snapshot_seq: 0,
+            working: None,
+        }
+    }
+
+    /// One item of a snapshot.
+    pub(super) fn restore(&mut self, seq: u64, item: Item) {
+        self.seq = seq;
+        self.snapshot_seq = seq;
+        match item {
+            Item::Epoch(epoch) => self.epoch = epoch,
+            // The index takes its pairs itself, where it needs them.
+            Item::Pair { .. } => {}
+            Item::Run { run, saved, asides } => {
+                self.runs.insert(run, Replay::restore(*saved, &asides));
+            }
+        }
+    }
+
+    /// One entry, which is durable.
+    pub(super) fn take(&mut self, seq: u64, entry: Entry) -> Result<(), StoreError> {
+        self.replay(seq, entry.what);
+        self.index.apply(seq, &entry.changes)?;
+        self.index_dirty = true;
+        self.overlay.lock().unwrap_or_else(PoisonError::into_inner).forget(seq, &entry.changes);
+        Ok(())
+    }
+
+    /// What an entry says beside its changes.
+    pub(super) fn replay(&mut self, seq: u64, what: Option<What>) {
+        self.seq = seq;
+        match what {
+            None => {}
+            Some(What::Boot { epoch, .. }) => self.epoch = epoch,
+            Some(What::Opened { run, saved }) => {
+                self.runs.insert(run, Replay::restore(*saved, &[]));
+            }
+            Some(What::Step(step)) => {
+                if let Some(run) = self.runs.get_mut(&step.run) {
+                    run.take(&step);
+                }
+            }
+        }
+    }
+
+    /// How long the thread may sleep until something is due.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_millis(if self.index_dirty { INDEX_SYNC_MS } else { 60_000 })
+    }
+
+    /// What is due between batches.
+    pub(super) fn rest(&mut self, journal: &Journal) -> Result<(), StoreError> {
+        let now = self.clock.now_ms();
+        if self.index_dirty && now.saturating_sub(self.index_synced_ms) >= INDEX_SYNC_MS {
+            self.index.sync()?;
+            self.index_dirty = false;
+            self.index_synced_ms = now;
+        }
+        let due = self.seq.saturating_sub(self.snapshot_seq) >= self.compaction.every;
+        let free = self.working.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
+        if due && free {
+            self.snapshot_seq = self.seq;
+            self.working = Some(compact::start(self, journal)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self) -> Result<(), StoreError> {
+        if let Some(working) = self.working.take() {
+            // It has logged why, if it panicked.
+            let _ = working.join();
+        }
+        self.index.sync()
+    }
+
+    /// Blobs that a machine names and the index does not (yet).
+    pub(super) fn named(&self) -> BTreeSet<Digest> {
+        self.runs.values().flat_map(Replay::blobs).collect()
+    }
+}

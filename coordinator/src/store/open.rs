@@ -1,0 +1,169 @@
+//! Opening a home: the journal is replayed, and the index brought up to it.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use journal::{
+    Item, Journal, OpenError,
+    entry::{self, Entry, What},
+};
+use params::Name;
+use service::fault::crash_point;
+
+use super::{
+    Blobs, Compaction, Index, Overlay, RunRecord, Store, StoreError, follower::Follower, index, log::Log,
+    migrate,
+};
+use crate::runs::Replay;
+
+pub(super) const JOURNAL: &str = "journal";
+pub(super) const INDEX: &str = "index";
+pub(super) const BLOBS: &str = "blobs";
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) compaction: Compaction,
+    /// The lease of runs that come from a home without a journal.
+    pub(crate) lease_ms: u64,
+}
+
+/// What was found and mended.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    /// In words, for the log.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Store {
+    /// Opens or makes the store in `dir`, and writes that a new process has taken it over.
+    pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
+        let mut notes = Vec::new();
+        let blobs = Arc::new(Blobs::open(dir.join(BLOBS))?);
+        let (journal_dir, index_dir) = (dir.join(JOURNAL), dir.join(INDEX));
+        let index = open_index(&index_dir, &mut notes)?;
+        if !journal_dir.exists() && index.seq()? == 0 && index.pairs("").next().is_some() {
+            let runs = migrate::migrate(dir, &index, &blobs, options.lease_ms)?;
+            notes.push(format!("made a journal for a home of an earlier release, with {runs} runs"));
+        }
+        let index = Arc::new(index);
+        let overlay = Arc::new(Mutex::new(Overlay::default()));
+        let follower =
+            Follower::new(dir.to_owned(), index.clone(), overlay.clone(), blobs.clone(), options.compaction);
+        let mut replaying = Replaying { follower, index_seq: index.seq()?, rebuilt: false };
+        let (mut journal, found) =
+            Journal::open(&journal_dir, journal_options(), &mut |item| replaying.visit(item)).map_err(
+                |error| match error {
+                    OpenError::Fault(fault) => StoreError::from(fault),
+                    OpenError::Visit(error) => error,
+                },
+            )?;
+        let Replaying { mut follower, index_seq, rebuilt } = replaying;
+        if index_seq > journal.durable() {
+            return Err(StoreError::Lost { journal: journal.durable(), index: index_seq });
+        }
+        if let Some(torn) = &found.torn {
+            notes.push(format!("cut {} bytes of an unfinished write off the journal", torn.bytes));
+        }
+        notes.extend(found.skipped.iter().map(|damage| format!("skipped a damaged snapshot: {damage}")));
+        if rebuilt {
+            notes.push("rebuilt the index from the journal".to_owned());
+        }
+        index.sync()?;
+        let epoch = follower.epoch + 1;
+        let boot = What::Boot { epoch, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let boot = Entry { unix_ms: service::clock::unix_ms(), what: Some(boot), ..Entry::default() };
+        let full = |error| StoreError::Snapshot(error);
+        let seq = journal.append(&boot.encode()).map_err(|error| full(error.into()))?;
+        journal.sync().map_err(full)?;
+        follower.take(seq, boot)?;
+        let runs: BTreeMap<Name, Replay> = follower.runs.clone();
+        let log =
+            Log::start(journal, follower).map_err(StoreError::io("start the journal's thread of", dir))?;
+        let dir = dir.to_owned();
+        let store = Self { dir, blobs, index, overlay, log, runs: Mutex::new(runs), epoch };
+        store.settle()?;
+        Ok(Opened { store, notes })
+    }
+
+    /// A run whose machine has ended, and whose record does not say so yet: the process was killed between the two.
+    fn settle(&self) -> Result<(), StoreError> {
+        for mut record in self.scan::<RunRecord>("run/")? {
+            let Ok(name) = record.run.parse::<Name>() else { continue };
+            let runs = self.runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let Some(replay) = runs.get(&name) else { continue };
+            let planned = replay.machine.plan().rounds;
+            let (state, cause) = replay.ending().unwrap_or((super::RunState::Active, String::new()));
+            if (record.state, record.rounds) != (state, planned) {
+                (record.state, record.cause, record.rounds) = (state, cause, planned);
+                let mut changes = super::Changes::default();
+                changes.put(&format!("run/{name}"), &record)?;
+                self.append(None, changes, Vec::new())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// With the crash points of tests.
+pub(super) fn journal_options() -> journal::Options {
+    journal::Options { crash: crash_point, torn: cfg!(debug_assertions), ..journal::Options::default() }
+}
+
+/// Opens the index; a damaged one is set aside for a new one.
+fn open_index(dir: &Path, notes: &mut Vec<String>) -> Result<Index, StoreError> {
+    let error = match Index::open(dir.to_owned()).and_then(|index| index.seq().map(|_| index)) {
+        Ok(index) => return Ok(index),
+        // Permissions and full disks are no damage.
+        Err(error @ StoreError::Io { .. }) => return Err(error),
+        Err(error) => error,
+    };
+    let aside = index::set_aside(dir, service::clock::unix_ms())?;
+    notes.push(format!("the index did not open ({error}); it is now {}", aside.display()));
+    Index::open(dir.to_owned())
+}
+
+/// The visitor of the journal.
+struct Replaying {
+    follower: Follower,
+    /// What the index has taken in before.
+    index_seq: u64,
+    rebuilt: bool,
+}
+
+impl Replaying {
+    fn visit(&mut self, item: Item<'_>) -> Result<(), StoreError> {
+        match item {
+            Item::Snapshot { seq, payload } => {
+                let item = entry::Item::decode(payload).map_err(|cause| StoreError::Entry { seq, cause })?;
+                if self.index_seq < seq && !self.rebuilt {
+                    // It lacks entries that only the snapshot has: it starts anew from that.
+                    self.follower.index.clear()?;
+                    self.rebuilt = true;
+                }
+                if let (true, entry::Item::Pair { key, value }) = (self.rebuilt, &item) {
+                    let change = entry::Change { key: key.clone(), value: Some(value.clone()) };
+                    self.follower.index.apply(0, &[change])?;
+                }
+                self.follower.restore(seq, item);
+            }
+            Item::Frame { seq, payload } => {
+                let entry = Entry::decode(payload).map_err(|cause| StoreError::Entry { seq, cause })?;
+                for blob in &entry.blobs {
+                    // Its file was not synced; where it is whole, this costs a look.
+                    self.follower.blobs.put_carried(blob)?;
+                }
+                if self.rebuilt || seq > self.index_seq {
+                    self.rebuilt |= self.index_seq == 0 && seq == 1;
+                    self.follower.index.apply(seq, &entry.changes)?;
+                }
+                self.follower.replay(seq, entry.what);
+            }
+        }
+        Ok(())
+    }
+}

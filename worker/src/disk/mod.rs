@@ -1,0 +1,68 @@
+//! What the home of a worker keeps for the next process: trained updates ([`spool`]) and base versions
+//! ([`cache`]).
+
+pub(crate) mod cache;
+mod header;
+pub(crate) mod spool;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use service::files::FileError;
+
+/// The end of the name of a file that is being written.
+const TEMPORARY: &str = "tmp";
+
+/// Writes or replaces a file with mode 0600 from its parts, without putting them together in memory: after
+/// a crash it is the old or the new one. `durable`: it is there after a power cut, once this returns.
+fn replace(path: &Path, parts: &[&[u8]], durable: bool) -> Result<(), FileError> {
+    let tmp = path.with_extension(TEMPORARY);
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&tmp, path)
+    };
+    if let Err(error) = write() {
+        // A full disk gets its space back.
+        let _ = fs::remove_file(&tmp);
+        return Err(at("write", path)(error));
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    match durable {
+        true => File::open(folder).and_then(|dir| dir.sync_all()).map_err(at("sync folder", folder)),
+        false => Ok(()),
+    }
+}
+
+/// The files of a folder whose names end in `extension`, oldest first. Leftovers of writers that were
+/// killed are removed.
+fn oldest_first(dir: &Path, extension: &str) -> Result<Vec<PathBuf>, FileError> {
+    let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(dir).map_err(at("read folder", dir))? {
+        let path = entry.map_err(at("read folder", dir))?.path();
+        let ending = path.extension().unwrap_or_default();
+        if ending == TEMPORARY {
+            let _ = fs::remove_file(&path);
+        } else if ending == extension
+            && let Ok(written) = fs::metadata(&path).and_then(|meta| meta.modified())
+        {
+            found.push((written, path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    move |source| FileError::Io { action, path: path.to_owned(), source }
+}
