@@ -1,20 +1,21 @@
 //! The shell of the coordinator: it executes the effects of the real machine on a disk that forgets.
 
+mod answers;
+mod effects;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use params::{Digest, Name};
-use round::{
-    Assignment, Effect, Event, Machine, Millis, Note, Phase, Refusal, Saved, Session, WorkKind,
-    worker::{self, Failure, Work},
-};
+use params::Name;
+use round::{Effect, Event, Machine, Millis, Note, Phase, Saved, Session};
 
 use crate::{
     disk::{Candidate, Disk, Entry, Opened, Version},
-    env::{Answer, Body, Env, Happening, Request},
+    env::{Env, Happening, Request},
     mutation::Mutation,
-    oracles::Piece,
-    scenario::{DOWN_MAX_MS, digest},
+    scenario::{DOWN_MAX_MS, Kind},
 };
+use answers::end_poll;
+use effects::Sum;
 
 /// One coordinator: a disk, and a process while it is up.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ enum Item {
     Effect { effect: Effect, upto: usize, caller: Option<Request> },
     /// The step is done: who asked and was not answered is answered.
     Finish { caller: Request },
+    /// The same for an operator; `at` is the place of the order in the journal.
+    FinishOrder { at: usize },
 }
 
 /// A round on its way to its commit record.
@@ -77,13 +80,6 @@ struct Commit {
     event: Event,
     upto: usize,
     version: Version,
-}
-
-/// The accumulator.
-#[derive(Clone, Debug, Default)]
-struct Sum {
-    counts: Vec<u32>,
-    parts: Vec<(Name, Digest)>,
 }
 
 impl Coordinator {
@@ -132,6 +128,7 @@ impl Coordinator {
         env.oracles.s3_versions_stay(&replayed.published, disk);
         let saved = replayed.machine.save();
         env.oracles.s1_acknowledged_is_known(&saved, replayed.attempt, &disk.journal);
+        env.oracles.s8_orders_stay(&disk.journal);
         let Some(last) = disk.journal.last() else { return replayed.machine };
         env.oracles.s4_replay_is_exact(&saved, &last.shadow);
         let snapshot = env.rng.below(disk.journal.len() as u64) as usize;
@@ -154,9 +151,9 @@ impl Coordinator {
         self.died = true;
         *env.counts.crashes.entry(during).or_default() += 1;
         let power = match env.scenario.kind {
-            crate::scenario::Kind::Kills => false,
-            crate::scenario::Kind::PowerFailures => true,
-            crate::scenario::Kind::Chaos => env.rng.below(2) == 0,
+            Kind::Kills => false,
+            Kind::PowerFailures => true,
+            Kind::Chaos => env.rng.below(2) == 0,
         };
         env.fault(if power { "coordinator loses power" } else { "coordinator killed" });
         let unsynced = self.disk.journal.len() - self.disk.durable;
@@ -165,7 +162,7 @@ impl Coordinator {
             self.disk.journal.truncate(self.disk.durable + kept);
         }
         let down = match env.scenario.must_equal_undisturbed() {
-            true => env.between(10, 3_000),
+            true => env.between(10, DOWN_MAX_MS / 2),
             false => env.between(10, DOWN_MAX_MS),
         };
         env.note(format_args!(
@@ -197,6 +194,8 @@ impl Coordinator {
         {
             self.disk.revoked.insert(worker.clone());
             process.sessions.remove(worker);
+            let index = env.scenario.hosts.iter().position(|host| host.name == *worker);
+            index.into_iter().for_each(|index| end_poll(env, process, index));
         }
         self.take(env, Input::Operator(event));
     }
@@ -217,7 +216,7 @@ impl Coordinator {
     /// The candidate is durable.
     pub(crate) fn aggregated(&mut self, env: &mut Env, boot: u64, token: u64) {
         let Some(process) = self.process.as_mut().filter(|process| process.boot == boot) else { return };
-        if process.token != token && env.mutation != Mutation::AnswerAfterDiscard {
+        if process.token != token {
             return;
         }
         let Some((round, candidate)) = process.making.take() else { return };
@@ -271,7 +270,7 @@ impl Coordinator {
             Input::Request(request) => self.handle_request(env, request),
             Input::Operator(event) => {
                 self.tell_seen(env);
-                self.step(env, event, None);
+                self.order(env, event);
             }
             Input::Timer => {
                 if let Some(process) = &mut self.process {
@@ -285,6 +284,18 @@ impl Coordinator {
         }
     }
 
+    /// An order is answered once its step is done. One that changes nothing promises nothing.
+    fn order(&mut self, env: &mut Env, event: Event) {
+        let Some(before) = self.process.as_ref().map(|process| process.saved.clone()) else { return };
+        let at = self.disk.journal.len();
+        self.step(env, event, None);
+        if let Some(process) = &mut self.process
+            && process.saved != (Saved { now: process.saved.now, ..before })
+        {
+            process.queue.push_back(Item::FinishOrder { at });
+        }
+    }
+
     /// What time alone has brought about.
     fn look_at_the_clock(&mut self, env: &mut Env) {
         for _ in 0..20 {
@@ -293,73 +304,6 @@ impl Coordinator {
             self.step(env, event, None);
         }
         env.oracles.broken("L1", "the machine is overdue for ever".into());
-    }
-
-    fn handle_request(&mut self, env: &mut Env, request: Request) {
-        let Some(process) = &mut self.process else { return };
-        let name = env.scenario.hosts[request.worker].name.clone();
-        let session = match request.body {
-            Body::Register => return self.register(env, request),
-            Body::Poll { session }
-            | Body::Fetch { session, .. }
-            | Body::Progress { session, .. }
-            | Body::Update { session, .. }
-            | Body::Evaluation { session, .. }
-            | Body::Decline { session, .. }
-            | Body::Leave { session } => session,
-        };
-        if process.sessions.get(&name) != Some(&session) {
-            return fail(env, &request, Failure::Stale);
-        }
-        process.seen.insert(name.clone());
-        self.tell_seen(env);
-        let Some(process) = &mut self.process else { return };
-        let event = match request.body.clone() {
-            Body::Register => return,
-            Body::Poll { .. } => {
-                let until = env.now + env.scenario.poll_ms;
-                process.polls.insert(request.worker, (request, until));
-                return;
-            }
-            Body::Fetch { lease, .. } => {
-                let open = process.machine.assignment(&name).is_some_and(|work| work.lease == lease);
-                if open {
-                    succeed(env, &request)
-                } else {
-                    fail(env, &request, Failure::Stale)
-                }
-                return;
-            }
-            Body::Leave { .. } => {
-                process.sessions.remove(&name);
-                process.polls.remove(&request.worker);
-                succeed(env, &request);
-                return self.step(env, Event::WorkerLeft { worker: name, session }, None);
-            }
-            Body::Progress { lease, percent, .. } => Event::Progress { worker: name, lease, percent },
-            Body::Update { lease, digest, examples, .. } => {
-                Event::UpdateReceived { worker: name, lease, digest, examples }
-            }
-            Body::Evaluation { lease, .. } => Event::EvaluationReceived { worker: name, lease },
-            Body::Decline { lease, reason, .. } => Event::Declined { worker: name, lease, reason },
-        };
-        self.step(env, event, Some(request));
-    }
-
-    fn register(&mut self, env: &mut Env, request: Request) {
-        let host = env.scenario.hosts[request.worker].clone();
-        if self.disk.revoked.contains(&host.name) {
-            return fail(env, &request, Failure::Fatal { reason: "revoked".into() });
-        }
-        let Some(process) = &mut self.process else { return };
-        let session = env.rng.bits();
-        process.sessions.insert(host.name.clone(), session);
-        process.polls.remove(&request.worker);
-        let lease_ms = env.scenario.plan.lease_ms;
-        let event = worker::Event::Connected { call: request.call, session, lease_ms, protocol: 2 };
-        respond(env, &request, event, None);
-        self.tell_seen(env);
-        self.step(env, Event::WorkerJoined { worker: host.name, session, examples: host.rows }, None);
     }
 
     /// Everybody who was heard of since the last time, in one event.
@@ -429,175 +373,6 @@ impl Coordinator {
         (after, opened)
     }
 
-    fn execute_all(&mut self, env: &mut Env) {
-        loop {
-            let Some(process) = &mut self.process else { return };
-            if process.syncing {
-                return;
-            }
-            if let Some(commit) = process.committing.clone() {
-                if self.disk.durable < commit.upto && env.mutation != Mutation::PublishBeforeDurable {
-                    return self.sync(env);
-                }
-                if self.crashes(env, "the step after the commit") {
-                    return;
-                }
-                self.committed(env, commit);
-                continue;
-            }
-            let Some(item) = process.queue.pop_front() else { return };
-            match item {
-                Item::Finish { caller } => finish(env, &caller),
-                Item::Effect { effect, upto, caller } => {
-                    if self.crashes(env, name_of(&effect)) {
-                        return;
-                    }
-                    if effect == Effect::Persist && !self.persisted(env, upto) {
-                        if let Some(process) = &mut self.process {
-                            process.queue.push_front(Item::Effect { effect, upto, caller });
-                        }
-                        return self.sync(env);
-                    }
-                    self.execute(env, effect, caller);
-                }
-            }
-        }
-    }
-
-    fn persisted(&self, env: &Env, upto: usize) -> bool {
-        self.disk.durable >= upto || env.mutation == Mutation::AcknowledgeBeforePersist
-    }
-
-    /// Whether the process dies here.
-    fn crashes(&mut self, env: &mut Env, before: &'static str) -> bool {
-        let rate = env.scenario.faults.crash;
-        let dies = env.crashes_left > 0 && env.now < env.scenario.faults_end && {
-            crate::scenario::chance(&mut env.rng, rate)
-        };
-        if dies {
-            env.crashes_left -= 1;
-            self.crash(env, before);
-        }
-        dies
-    }
-
-    fn sync(&mut self, env: &mut Env) {
-        if let Some(process) = &mut self.process {
-            process.syncing = true;
-            let (boot, upto, wait) = (process.boot, self.disk.journal.len(), env.sync_time());
-            env.after(wait, Happening::JournalSynced { boot, upto });
-        }
-    }
-
-    fn execute(&mut self, env: &mut Env, effect: Effect, caller: Option<Request>) {
-        let Some(process) = &mut self.process else { return };
-        let hosts = env.scenario.hosts.len();
-        match effect {
-            Effect::OpenRound { .. } => process.sum = Some(Sum::new(hosts)),
-            Effect::Fold { worker, digest, .. } => {
-                if process.sum.is_none() && env.mutation == Mutation::None {
-                    env.oracles.broken("S1", format!("an update of {worker} to fold while no round is open"));
-                }
-                let sum = process.sum.get_or_insert_with(|| Sum::new(hosts));
-                sum.fold(env, worker, digest);
-            }
-            Effect::Persist => {}
-            Effect::Acknowledge { worker, lease } => {
-                env.oracles.acknowledged(&worker, lease);
-                env.count("acknowledgements");
-                caller.iter().for_each(|caller| succeed(env, caller));
-            }
-            Effect::KeepEvaluation { .. } => {}
-            Effect::Reject { refusal, .. } => {
-                env.count("refusals");
-                caller.iter().for_each(|caller| refuse(env, caller, &refusal));
-            }
-            Effect::Aggregate { round } => self.aggregate(env, round),
-            Effect::EvaluateCentrally { round } => {
-                process.token += 1;
-                let (boot, token, wait) = (process.boot, process.token, env.between(1, 500));
-                env.after(wait, Happening::Evaluated { boot, token, round });
-            }
-            Effect::Publish { round } => self.publish(env, round),
-            Effect::Discard { .. } => {
-                process.sum = None;
-                process.done = None;
-                process.token += 1;
-            }
-            Effect::Tell(Note::AttemptFailed { .. }) => env.count("attempts failed"),
-            Effect::Tell(_) => {}
-            Effect::End(_) => env.count("ends"),
-        }
-    }
-
-    fn aggregate(&mut self, env: &mut Env, round: u32) {
-        let Some(process) = &mut self.process else { return };
-        let base = process.machine.committed().base;
-        let sum = process.sum.take().unwrap_or_else(|| Sum::new(env.scenario.hosts.len()));
-        let candidate = sum.candidate(base);
-        process.token += 1;
-        if env.mutation == Mutation::CandidateBeforeDurable {
-            process.done = Some(Event::Aggregated { round, candidate: candidate.digest });
-        }
-        process.making = Some((round, candidate));
-        let (boot, token, wait) = (process.boot, process.token, env.sync_time() + env.between(1, 300));
-        env.after(wait, Happening::Aggregated { boot, token });
-    }
-
-    /// Writes the commit record. The machine is told, and the version shown, once it is durable.
-    fn publish(&mut self, env: &mut Env, round: u32) {
-        let Some(process) = &mut self.process else { return };
-        let machine = &process.machine;
-        if (machine.phase(), machine.round()) != (&Phase::Publishing, round) {
-            return;
-        }
-        let candidate = machine.candidate().and_then(|digest| self.disk.blobs.get(&digest).cloned());
-        let Some(candidate) = candidate else {
-            env.oracles.broken("S3", format!("round {round} has no candidate to publish"));
-            return;
-        };
-        let now = machine.now().max(process.now(env));
-        let event = Event::Published { round, better: env.scenario.better(round) };
-        let mut after = machine.clone();
-        let effects = after.step(now, event.clone());
-        let opened = opened(&event, &effects);
-        self.disk.journal.push(Entry { now, event: event.clone(), shadow: after.save(), opened });
-        let version = Version { round, attempt: process.attempt, candidate };
-        process.committing = Some(Commit { now, event, upto: self.disk.journal.len(), version });
-    }
-
-    fn committed(&mut self, env: &mut Env, commit: Commit) {
-        let Some(process) = &mut self.process else { return };
-        process.committing = None;
-        let effects = process.machine.step(commit.now, commit.event.clone());
-        env.oracles.shown(commit.version, &self.disk);
-        env.count("rounds published");
-        let (after, _) = self.watch(env, commit.now, &commit.event, &effects, true);
-        let written = self.disk.journal.last().map(|entry| entry.shadow.clone());
-        env.oracles.s4_replay_is_exact(&after, &written.unwrap_or_else(|| after.clone()));
-        let (Some(process), upto) = (&mut self.process, self.disk.journal.len()) else { return };
-        process.queue.extend(effects.into_iter().map(|effect| Item::Effect { effect, upto, caller: None }));
-    }
-
-    /// Tells who polls what to do, or that there is nothing.
-    fn answer_polls(&mut self, env: &mut Env) {
-        let Some(process) = &mut self.process else { return };
-        let idle = process.queue.is_empty() && process.committing.is_none();
-        if !(idle || env.scenario.group_commit) {
-            return;
-        }
-        let machine = &process.machine;
-        let now = (machine.now(), process.attempt);
-        process.polls.retain(|worker, (request, until)| {
-            let work = machine.assignment(&env.scenario.hosts[*worker].name);
-            if work.is_none() && env.now < *until {
-                return true;
-            }
-            hand_out(env, request, work, now);
-            false
-        });
-    }
-
     fn set_timer(&mut self, env: &mut Env) {
         let Some(process) = &mut self.process else { return };
         let now = process.now(env);
@@ -642,83 +417,6 @@ impl Process {
     }
 }
 
-impl Sum {
-    fn new(hosts: usize) -> Self {
-        Self { counts: vec![0; hosts], ..Self::default() }
-    }
-
-    /// Adds the one-hot vector of this worker.
-    fn fold(&mut self, env: &Env, worker: Name, digest: Digest) {
-        if let Some(index) = env.scenario.hosts.iter().position(|host| host.name == worker) {
-            self.counts[index] += 1;
-            self.parts.push((worker, digest));
-        }
-    }
-
-    fn candidate(mut self, base: Digest) -> Candidate {
-        self.parts.sort();
-        let parts: Vec<String> = self.parts.iter().map(|(name, digest)| format!("{name} {digest}")).collect();
-        let digest = digest(&["candidate", &base.to_string(), &parts.join(" ")]);
-        Candidate { digest, counts: self.counts }
-    }
-}
-
-/// Answers a poll.
-fn hand_out(env: &mut Env, request: &Request, work: Option<Assignment>, (now, attempt): (Millis, usize)) {
-    let Some(work) = work else {
-        return respond(env, request, worker::Event::Polled { call: request.call, work: None }, None);
-    };
-    let (worker, round, lease, kind) = (request.worker, work.round, work.lease, work.kind);
-    let piece = Piece { worker, round, attempt, kind, model: work.model };
-    env.oracles.s5_lease_names_one_work(lease, piece);
-    let what = match kind {
-        WorkKind::Train => "train",
-        WorkKind::Evaluate => "evaluate",
-    };
-    let shard = work.shard.map_or("own".to_owned(), |shard| shard.to_string());
-    let key = digest(&[what, &round.to_string(), &work.model.to_string(), &shard]);
-    let deadline_ms = work.deadline.saturating_sub(now);
-    let run = "r".parse().expect("a good name");
-    let answer = Work { run, round, lease, kind, key, deadline_ms };
-    let event = worker::Event::Polled { call: request.call, work: Some(answer) };
-    respond(env, request, event, Some((key, work.examples_max)));
-}
-
-fn respond(env: &mut Env, to: &Request, event: worker::Event, weight: Option<(Digest, u64)>) {
-    env.answer(Answer { worker: to.worker, process: to.process, call: to.call, event, weight });
-}
-
-fn succeed(env: &mut Env, to: &Request) {
-    respond(env, to, worker::Event::Done { call: to.call }, None);
-}
-
-fn fail(env: &mut Env, to: &Request, failure: Failure) {
-    respond(env, to, worker::Event::Failed { call: to.call, failure }, None);
-}
-
-/// Some calls are answered by the end of their step.
-fn finish(env: &mut Env, to: &Request) {
-    match to.body {
-        Body::Progress { .. } => {
-            respond(env, to, worker::Event::Told { call: to.call, abandon: false }, None);
-        }
-        Body::Decline { .. } => succeed(env, to),
-        _ => {}
-    }
-}
-
-fn refuse(env: &mut Env, to: &Request, refusal: &Refusal) {
-    match (&to.body, refusal) {
-        (Body::Progress { .. }, _) => {
-            respond(env, to, worker::Event::Told { call: to.call, abandon: true }, None);
-        }
-        (_, Refusal::Stale | Refusal::Duplicate) => fail(env, to, Failure::Stale),
-        (_, Refusal::Weight { .. }) => {
-            fail(env, to, Failure::Impossible { reason: refusal.to_string() });
-        }
-    }
-}
-
 /// The attempt that a step opens. One that goes on after a restart is not another one.
 fn opened(event: &Event, effects: &[Effect]) -> Option<Opened> {
     let goes_on = matches!(event, Event::Restarted { .. })
@@ -731,35 +429,20 @@ fn opened(event: &Event, effects: &[Effect]) -> Option<Opened> {
     })
 }
 
-/// A shell that does not know a repeated update from a new one.
+/// The effects that a shell with a mistake executes.
 fn with_mistake(env: &Env, event: &Event, mut effects: Vec<Effect>) -> Vec<Effect> {
     let folds = effects.iter().any(|effect| matches!(effect, Effect::Fold { .. }));
     let accepts = effects.iter().any(|effect| matches!(effect, Effect::Acknowledge { .. }));
-    if let Event::UpdateReceived { worker, lease, digest, examples } = event
-        && env.mutation == Mutation::FoldTwice
-        && accepts
-        && !folds
-    {
-        let (worker, lease, digest, examples) = (worker.clone(), *lease, *digest, *examples);
-        effects.insert(0, Effect::Fold { worker, lease, digest, examples });
+    let opens = effects.iter().any(|effect| matches!(effect, Effect::OpenRound { .. }));
+    match (env.mutation, event) {
+        (Mutation::FoldTwice, Event::UpdateReceived { worker, lease, digest, examples })
+            if accepts && !folds =>
+        {
+            let (worker, lease, digest, examples) = (worker.clone(), *lease, *digest, *examples);
+            effects.insert(0, Effect::Fold { worker, lease, digest, examples });
+        }
+        (Mutation::TellBeforePersist, _) if opens => effects.retain(|effect| *effect != Effect::Persist),
+        _ => {}
     }
     effects
-}
-
-/// For the report: crashes before each kind of effect.
-fn name_of(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::OpenRound { .. } => "OpenRound",
-        Effect::Fold { .. } => "Fold",
-        Effect::Persist => "Persist",
-        Effect::Acknowledge { .. } => "Acknowledge",
-        Effect::KeepEvaluation { .. } => "KeepEvaluation",
-        Effect::Reject { .. } => "Reject",
-        Effect::Aggregate { .. } => "Aggregate",
-        Effect::EvaluateCentrally { .. } => "EvaluateCentrally",
-        Effect::Publish { .. } => "Publish",
-        Effect::Discard { .. } => "Discard",
-        Effect::Tell(_) => "Tell",
-        Effect::End(_) => "End",
-    }
 }

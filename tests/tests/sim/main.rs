@@ -15,12 +15,13 @@
 //! 6. `S6` A refusal leaves no trace.
 //! 7. `S7` With crashes of the coordinator alone, no worker trains the same twice, and the digests of all
 //!    versions are those of the undisturbed run.
+//! 8. `S8` An operator's order that was answered is in force after every restart.
 //!
 //! Liveness:
 //!
-//! 8. `L1` Once faults stop, every run ends, or is paused, within `Scenario::bound`.
-//! 9. `L2` The same seed gives the same events and effects.
-//! 10. `L3` Once the faults have settled (`Scenario::settled`), an attempt succeeds.
+//! 9. `L1` Once faults stop, every run ends, or is paused, within `Scenario::bound`.
+//! 10. `L2` The same seed gives the same events and effects.
+//! 11. `L3` Once the faults have settled (`Scenario::settled`), an attempt succeeds.
 //!
 //! A panic of the product is reported like a broken rule. `docs/simulator.md` says how to run it.
 

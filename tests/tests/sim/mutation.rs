@@ -20,6 +20,6 @@ pub(crate) enum Mutation {
     CandidateBeforeDurable,
     /// The end of leases is not written to the journal.
     ForgetSilence,
-    /// The answer to work of an attempt that was given up is sent all the same.
-    AnswerAfterDiscard,
+    /// Work is handed out before the opening of its round is synced.
+    TellBeforePersist,
 }

@@ -36,6 +36,8 @@ pub(crate) struct Oracles {
     pub(crate) visible: Vec<Version>,
     leases: BTreeMap<Lease, Piece>,
     trainings: BTreeMap<(usize, Digest), u32>,
+    /// Orders that operators had an answer to, by their place in the journal.
+    orders: BTreeMap<usize, Event>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +59,7 @@ impl Oracles {
             visible: Vec::new(),
             leases: BTreeMap::new(),
             trainings: BTreeMap::new(),
+            orders: BTreeMap::new(),
         }
     }
 
@@ -235,6 +238,21 @@ impl Oracles {
         };
         let (ours, theirs) = (digests(self), digests(undisturbed));
         self.check(ours == theirs, "S7", || format!("versions {ours:?}, undisturbed {theirs:?}"));
+    }
+
+    /// An operator is told that an order is in force.
+    pub(crate) fn ordered(&mut self, at: usize, order: Option<Event>) {
+        self.orders.extend(order.map(|order| (at, order)));
+    }
+
+    /// S8: after a restart an order that was answered is in force, because it is on record.
+    pub(crate) fn s8_orders_stay(&mut self, journal: &[Entry]) {
+        let lost = self
+            .orders
+            .iter()
+            .find(|(at, order)| journal.get(**at).is_none_or(|entry| entry.event != **order));
+        let text = lost.map(|(_, order)| format!("{order:?} was answered, and is not on record"));
+        self.check(text.is_none(), "S8", || text.clone().unwrap_or_default());
     }
 
     /// L3: once all has settled, an attempt succeeds.

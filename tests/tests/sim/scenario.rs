@@ -103,6 +103,8 @@ pub(crate) const DOWN_MAX_MS: Millis = 20_000;
 pub(crate) const CALL_MAX_MS: Millis = 15_000;
 /// The farthest that a clock tries to go back, and how often it does at most.
 pub(crate) const BACK_MAX_MS: Millis = 30_000;
+/// While most workers train for the first round.
+const EARLY_MS: Millis = 8_000;
 /// Faults of one kind in a schedule.
 const EACH_MAX: u64 = 5;
 
@@ -133,7 +135,7 @@ impl Scenario {
             kind,
             plan,
             hosts,
-            poll_ms: between(&mut rng, 1_000, 30_000),
+            poll_ms: if chance(&mut rng, 500) { 1_000 } else { between(&mut rng, 1_000, 30_000) },
             delay_ms: between(&mut rng, 1, 60),
             sync_ms: between(&mut rng, 1, 60),
             group_commit: chance(&mut rng, 500),
@@ -226,7 +228,9 @@ fn plan(rng: &mut Rng, seed: u64, chaos: bool, hosted: bool, count: u64) -> Plan
 
 fn crashes_only(scenario: &Scenario, rng: &mut Rng) -> Faults {
     let crashes = between(rng, 1, 4);
-    let schedule = (0..crashes).map(|_| (rng.below(scenario.faults_end), Fault::Crash)).collect();
+    // Half of them early, when the journal is short and little of it is synced.
+    let ends = [EARLY_MS, scenario.faults_end];
+    let schedule = (0..crashes).map(|i| (rng.below(ends[i as usize % 2]), Fault::Crash)).collect();
     Faults {
         duplicate: pick_rate(rng, 50),
         crash: between(rng, 0, 60),

@@ -29,7 +29,7 @@ impl Trace {
     pub(crate) fn note(&mut self, now: u64, line: fmt::Arguments<'_>) {
         match self {
             Self::Off => {}
-            Self::Hash(hash) => write!(hash, "{now} {line}\n").expect("a hash takes everything"),
+            Self::Hash(hash) => writeln!(hash, "{now} {line}").expect("a hash takes everything"),
             Self::Text(lines) => lines.push(format!("{now:>7} {line}")),
         }
     }

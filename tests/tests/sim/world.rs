@@ -138,14 +138,15 @@ impl World {
             Some(_) => "held".to_owned(),
             None => "down".to_owned(),
         };
+        let mut counts = self.env.counts.clone();
         if self.env.oracles.violation.is_none() {
             // Once more from the disk: all that was seen is there.
             self.coordinator.crash(&mut self.env, "nothing (at the end)");
             self.coordinator.start(&mut self.env);
         }
         let trainings = self.env.oracles.trainings();
-        self.env.counts.figures.insert("trainings", trainings);
-        let Env { oracles, counts, now, trace, .. } = self.env;
+        counts.figures.insert("trainings", trainings);
+        let Env { oracles, now, trace, .. } = self.env;
         Report { violation: oracles.violation.clone(), counts, simulated_ms: now, oracles, trace, outcome }
     }
 }

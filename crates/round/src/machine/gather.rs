@@ -90,6 +90,9 @@ impl Machine {
         self.deadline = self.now.saturating_add(self.plan.deadline_ms);
         self.set_phase(Phase::Training);
         out.push(Effect::OpenRound { round, attempt: self.attempt, cohort, examples_max });
+        // Workers are told of their work next. A coordinator that lost power and does not know of it any
+        // more would have them drop it, and train the same again.
+        out.push(Effect::Persist);
     }
 
     /// Why a run ends that has only `found` workers.

@@ -27,7 +27,8 @@ impl Machine {
         &self.plan
     }
 
-    /// What this worker should be doing now, if anything.
+    /// What this worker should be doing now, if anything. The worker may be told once the effects of the last
+    /// step are done: one of them makes the opening of the round durable.
     pub fn assignment(&self, worker: &Name) -> Option<Assignment> {
         let (kind, model) = match self.phase {
             Phase::Training => (WorkKind::Train, self.committed.base),

@@ -30,17 +30,18 @@ impl Machine {
     /// A drained worker finishes what it has.
     pub(super) fn drained(&mut self, name: Name, drained: bool, out: &mut Vec<Effect>) {
         let known = self.roster.workers.get(&name).is_some_and(|worker| worker.drained);
-        if known == drained {
-            return;
+        if known != drained {
+            self.change_worker(&name, |worker| worker.drained = drained);
+            out.push(Effect::Tell(Note::WorkerDrained { worker: name, drained }));
         }
-        self.change_worker(&name, |worker| worker.drained = drained);
-        out.push(Effect::Tell(Note::WorkerDrained { worker: name, drained }));
+        out.push(Effect::Persist);
     }
 
     /// What a revoked worker sent to the open round cannot be taken out of a sum, so the attempt is given
     /// up; the others still have their updates and only send them again.
     pub(super) fn revoked(&mut self, name: Name, out: &mut Vec<Effect>) {
         if self.roster.workers.get(&name).is_some_and(|worker| worker.revoked) {
+            out.push(Effect::Persist);
             return;
         }
         let reason = "it was revoked by an operator".to_owned();
@@ -55,5 +56,6 @@ impl Machine {
         if open && (self.accepted.updates.contains_key(&name) || self.owed.contains_key(&name)) {
             self.next_attempt(GivenUp::Revoked, out);
         }
+        out.push(Effect::Persist);
     }
 }

@@ -21,7 +21,7 @@ fn wakes_a_completed_run() {
     let mut run = Run::aggregated(Plan { rounds: 1, ..plan() });
     assert_eq!(run.take(Event::Published { round: 1, better: true }), end(Outcome::Completed));
     run.ignores(add(0));
-    assert_eq!(run.take(add(1)), [Effect::Persist, open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(add(1)), [Effect::Persist, open(2, 1, &["a", "b", "c"], 60), Effect::Persist]);
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn wakes_a_stopped_run_without_the_first_wait() {
     let mut run = Run::training(plan());
     let _ = run.take(stop("enough"));
     let _ = run.take(left("c", 3));
-    assert_eq!(run.take(add(1)), [Effect::Persist, open(1, 1, &["a", "b"], 30)]);
+    assert_eq!(run.take(add(1)), [Effect::Persist, open(1, 1, &["a", "b"], 30), Effect::Persist]);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn gives_the_workers_of_a_failed_run_another_chance() {
     let _ = run.take(decline("b", 101, "no such column"));
     assert!(matches!(run.machine.phase(), Phase::Ended(Outcome::Failed { .. })));
     // Exclusion lasts for the rest of the run, and the run had ended.
-    assert_eq!(run.take(add(1)), [Effect::Persist, open(1, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(add(1)), [Effect::Persist, open(1, 1, &["a", "b", "c"], 60), Effect::Persist]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn leaves_the_worker_out_and_the_round_goes_on() {
     let _ = run.take(update("c", 102, "c", 1));
     let _ = run.take(aggregated(1));
     let effects = run.take(round::Event::Published { round: 1, better: true });
-    assert_eq!(effects, [open(2, 1, &["b", "c"], 50)]);
+    assert_eq!(effects, [open(2, 1, &["b", "c"], 50), Effect::Persist]);
 }
 
 #[test]

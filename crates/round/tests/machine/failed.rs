@@ -38,5 +38,8 @@ fn settles_a_stop_that_waited_for_the_commit() {
         let _ = run.take(update(worker, lease, worker, 1));
     }
     let _ = run.take(aggregated(1));
-    assert_eq!(run.take(Event::Published { round: 1, better: true }), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(
+        run.take(Event::Published { round: 1, better: true }),
+        [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]
+    );
 }

@@ -26,7 +26,7 @@ fn the_round_closes_at_the_most_it_wants_and_blames_nobody() {
     assert_eq!((run.members().as_str(), run.lease("c")), ("a:done b:done c:lost", None));
     // It is not left out of the next one.
     let _ = run.take(aggregated(1));
-    assert_eq!(run.take(published(1)), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(published(1)), [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn the_first_round_waits_for_as_many_as_are_picked() {
     let _ = run.take(join("a", 1));
     assert_eq!(run.take(join("b", 2)), [ready("b")]);
     assert_eq!(run.machine.waiting_for().unwrap(), "2 of 3 workers, for at most 5 s more");
-    assert_eq!(run.at(5_000, Event::Tick), [open(1, 1, &["a", "b"], 30)]);
+    assert_eq!(run.at(5_000, Event::Tick), [open(1, 1, &["a", "b"], 30), Effect::Persist]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn does_not_stop_the_clock_of_the_open_round() {
         [lost("b", 1, late), lost("c", 1, late), Effect::Discard { round: 1 }, attempt_failed(1, 1, 1, 2)];
     assert_eq!(run.at(60_000, Event::Tick), failed);
     assert!(run.machine.is_held());
-    assert_eq!(run.take(Event::Resume)[2..], [open(1, 2, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(Event::Resume)[2..], [open(1, 2, &["a", "b", "c"], 60), Effect::Persist]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_paused_run_takes_more_rounds_and_stays_paused() {
     assert_eq!(run.take(published(1)), []);
     assert_eq!(run.take(Event::AddRounds { count: 2 }), [Effect::Persist]);
     assert_eq!((run.machine.is_held(), run.machine.plan().rounds), (true, 4));
-    assert_eq!(run.take(Event::Resume)[2..], [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(Event::Resume)[2..], [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn rounds_that_wake_an_ended_run_are_not_held() {
     let mut run = Run::training(plan());
     let _ = run.take(pause("night"));
     let _ = run.take(stop("enough"));
-    let expected = [Effect::Persist, open(1, 1, &["a", "b", "c"], 60)];
+    let expected = [Effect::Persist, open(1, 1, &["a", "b", "c"], 60), Effect::Persist];
     assert_eq!(run.take(Event::AddRounds { count: 1 }), expected);
     assert_eq!(run.machine.paused(), None);
 }

@@ -6,7 +6,10 @@ use crate::support::*;
 fn commits_and_opens_the_next_round_at_once() {
     let mut run = Run::aggregated(plan());
     let _ = run.take(left("c", 3));
-    assert_eq!(run.take(Event::Published { round: 1, better: true }), [open(2, 1, &["a", "b"], 30)]);
+    assert_eq!(
+        run.take(Event::Published { round: 1, better: true }),
+        [open(2, 1, &["a", "b"], 30), Effect::Persist]
+    );
     let committed = run.machine.committed();
     assert_eq!((committed.round, committed.base), (1, digest("version 1")));
     assert_eq!(run.machine.round(), 2);
@@ -52,13 +55,16 @@ fn the_last_round_that_can_be_counted_ends_a_run() {
 fn starts_the_count_of_attempts_anew() {
     let mut run = Run::training(Plan { cohort_min: 3, ..plan() });
     let _ = run.take(left("c", 3));
-    assert_eq!(run.take(join("c", 4)), [ready("c"), open(1, 2, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(join("c", 4)), [ready("c"), open(1, 2, &["a", "b", "c"], 60), Effect::Persist]);
     for worker in ["a", "b", "c"] {
         let lease = run.lease(worker).unwrap();
         let _ = run.take(update(worker, lease, worker, 1));
     }
     let _ = run.take(aggregated(1));
-    assert_eq!(run.take(Event::Published { round: 1, better: true }), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(
+        run.take(Event::Published { round: 1, better: true }),
+        [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]
+    );
 }
 
 /// Five rounds, and two in a row that are not better are enough.
@@ -73,7 +79,7 @@ fn early(unimproved: u32) -> [Effect; 2] {
 #[test]
 fn ends_a_run_whose_patience_is_over() {
     let mut run = patient();
-    assert_eq!(run.commit(false), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(false), [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(run.commit(false), early(2));
     assert_eq!((run.machine.committed().round, run.machine.next_deadline()), (2, None));
 }
@@ -82,8 +88,8 @@ fn ends_a_run_whose_patience_is_over() {
 fn a_better_version_renews_the_patience() {
     let mut run = patient();
     let _ = run.commit(false);
-    assert_eq!(run.commit(true), [open(3, 1, &["a", "b", "c"], 60)]);
-    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(true), [open(3, 1, &["a", "b", "c"], 60), Effect::Persist]);
+    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(run.commit(false), early(2));
 }
 
@@ -94,7 +100,7 @@ fn failed_attempts_do_not_cost_patience() {
     let _ = run.take(left("b", 2));
     let failed = [lost("c", 2, "it left"), Effect::Discard { round: 2 }, attempt_failed(2, 1, 0, 2)];
     assert_eq!(run.take(left("c", 3)), failed);
-    assert_eq!(run.take(join("b", 12)), [ready("b"), open(2, 2, &["a", "b"], 30)]);
+    assert_eq!(run.take(join("b", 12)), [ready("b"), open(2, 2, &["a", "b"], 30), Effect::Persist]);
     assert_eq!(run.commit(false), early(2));
 }
 
@@ -102,7 +108,7 @@ fn failed_attempts_do_not_cost_patience() {
 fn without_patience_no_round_is_ever_too_many() {
     let mut run = Run::training(Plan { rounds: 5, ..plan() });
     for round in 2..=5 {
-        assert_eq!(run.commit(false), [open(round, 1, &["a", "b", "c"], 60)]);
+        assert_eq!(run.commit(false), [open(round, 1, &["a", "b", "c"], 60), Effect::Persist]);
     }
     assert_eq!(run.commit(false), end(Outcome::Completed));
 }
@@ -126,9 +132,9 @@ fn rounds_that_are_added_after_it_have_the_whole_patience() {
     let mut run = patient();
     let _ = run.commit(false);
     assert_eq!(run.commit(false), early(2));
-    let added = [Effect::Persist, open(3, 1, &["a", "b", "c"], 60)];
+    let added = [Effect::Persist, open(3, 1, &["a", "b", "c"], 60), Effect::Persist];
     assert_eq!(run.take(Event::AddRounds { count: 5 }), added);
-    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(false), [open(4, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(run.commit(false), early(2));
 }
 

@@ -41,7 +41,7 @@ fn while_gathering_the_wait_for_a_full_cohort_starts_anew() {
     let _ = run.take(join("a", 1));
     let _ = run.take(join("b", 2));
     assert_eq!(run.at(6_000, restarted(500)), []);
-    assert_eq!(run.at(7_000, join("c", 3)), [ready("c"), open(1, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.at(7_000, join("c", 3)), [ready("c"), open(1, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(["a", "b", "c"].map(|worker| run.lease(worker)), [Some(500), Some(501), Some(502)]);
 }
 
@@ -131,6 +131,7 @@ fn an_owed_worker_that_stays_away_is_waited_for_until_the_deadline() {
         Effect::Discard { round: 1 },
         given_up(1, 1, 2, 2, GivenUp::Owed),
         open(1, 2, &["a", "c"], 40),
+        Effect::Persist,
     ];
     assert_eq!(run.at(60_000, round::Event::Tick), expected);
     run.refuses(update("a", 100, "a", 1), "a", 100, Refusal::Stale);
@@ -169,6 +170,7 @@ fn an_owed_worker_that_declines_fails_the_attempt_at_once() {
         Effect::Discard { round: 1 },
         given_up(1, 1, 0, 2, GivenUp::Owed),
         open(1, 2, &["a", "c"], 40),
+        Effect::Persist,
     ];
     assert_eq!(run.take(decline("b", 101, "the update is gone")), expected);
     assert_eq!(run.machine.owed(&name("a")), None);
@@ -185,6 +187,7 @@ fn an_owed_worker_with_other_rows_fails_the_attempt_at_once() {
         Effect::Discard { round: 1 },
         given_up(1, 1, 0, 2, GivenUp::Owed),
         open(1, 2, &["a", "b", "c"], 31),
+        Effect::Persist,
     ];
     assert_eq!(run.take(join_with("b", 12, Some(11))), expected);
 }
@@ -285,7 +288,7 @@ fn while_workers_evaluate_they_have_their_whole_time_again() {
 fn while_publishing_the_round_is_published_again() {
     let mut run = Run::aggregated(plan());
     assert_eq!(run.take(restarted(500)), [Effect::Publish { round: 1 }]);
-    assert_eq!(run.take(published(1)), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(published(1)), [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(["a", "b", "c"].map(|worker| run.lease(worker)), [Some(500), Some(501), Some(502)]);
 }
 
@@ -313,7 +316,7 @@ fn what_was_accepted_in_the_round_before_is_still_acknowledged() {
     for (worker, lease) in [("a", 103), ("b", 104), ("c", 105)] {
         let _ = run.take(metrics(worker, lease));
     }
-    assert_eq!(run.take(published(1)), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(published(1)), [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]);
     let reopened = [open(2, 1, &["a", "b", "c"], 60), reopened(2, 0)];
     assert_eq!(run.take(restarted(500)), reopened);
     assert_eq!(run.take(update("a", 100, "a", 1)), acknowledged("a", 100));

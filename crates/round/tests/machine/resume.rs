@@ -9,7 +9,7 @@ fn opens_the_next_round_at_once() {
     let mut run = Run::aggregated(plan());
     let _ = run.take(pause("night"));
     assert_eq!(run.take(published(1)), []);
-    let expected = [&RESUMED[..], &[open(2, 1, &["a", "b", "c"], 60)]].concat();
+    let expected = [&RESUMED[..], &[open(2, 1, &["a", "b", "c"], 60), Effect::Persist]].concat();
     assert_eq!(run.take(Event::Resume), expected);
     assert_eq!((run.machine.paused(), run.machine.is_held()), (None, false));
 }
@@ -20,7 +20,7 @@ fn during_the_open_round_only_takes_the_pause_back() {
     let _ = run.take(pause("night"));
     assert_eq!(run.take(Event::Resume), RESUMED);
     assert_eq!((run.machine.paused(), run.members().as_str()), (None, "a:0 b:0 c:0"));
-    assert_eq!(run.commit(true), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.commit(true), [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]);
 }
 
 #[test]
@@ -50,5 +50,5 @@ fn starts_the_wait_for_a_full_cohort_anew() {
     run.keep_alive(&[("a", 1), ("b", 2)], 20_000);
     assert_eq!(run.at(20_000, Event::Resume), RESUMED);
     assert_eq!(run.at(24_999, seen("a", 1)), []);
-    assert_eq!(run.at(25_000, Event::Tick), [open(1, 1, &["a", "b"], 30)]);
+    assert_eq!(run.at(25_000, Event::Tick), [open(1, 1, &["a", "b"], 30), Effect::Persist]);
 }

@@ -20,7 +20,7 @@ fn the_first_round_waits_a_while_for_a_full_cohort() {
     let _ = run.at(1_000, join("b", 2));
     assert_eq!(run.machine.next_deadline(), Some(6_000));
     assert_eq!(run.at(5_999, Event::Tick), []);
-    assert_eq!(run.at(6_000, Event::Tick), [open(1, 1, &["a", "b"], 30)]);
+    assert_eq!(run.at(6_000, Event::Tick), [open(1, 1, &["a", "b"], 30), Effect::Persist]);
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn the_wait_starts_anew_when_a_worker_leaves() {
     let _ = run.at(4_000, left("a", 1));
     assert_eq!(run.at(4_500, join("a", 3)), [ready("a")]);
     assert_eq!(run.at(9_499, Event::Tick), []);
-    assert_eq!(run.at(9_500, Event::Tick), [open(1, 1, &["a", "b"], 30)]);
+    assert_eq!(run.at(9_500, Event::Tick), [open(1, 1, &["a", "b"], 30), Effect::Persist]);
 }
 
 #[test]
@@ -79,6 +79,7 @@ fn the_deadline_fails_an_attempt_below_the_quorum() {
         Effect::Discard { round: 1 },
         attempt_failed(1, 1, 1, 2),
         open(1, 2, &["a", "b", "c"], 60),
+        Effect::Persist,
     ];
     assert_eq!(run.at(60_000, Event::Tick), expected);
     assert_eq!(run.machine.assignment(&name("a")).unwrap().deadline, 120_000);
@@ -109,7 +110,7 @@ fn senseless_plans_and_times_do_no_harm() {
     let mut run = Run::new(nothing);
     // The end of time is the deadline of everything, too.
     let effects = run.at(u64::MAX, join_with("a", 1, Some(u64::MAX)));
-    assert_eq!(effects[..2], [ready("a"), open(1, 1, &["a"], u64::MAX)]);
+    assert_eq!(effects[..3], [ready("a"), open(1, 1, &["a"], u64::MAX), Effect::Persist]);
     assert!(matches!(run.machine.phase(), round::Phase::Ended(_)), "{effects:?}");
     assert_eq!(run.machine.next_deadline(), None);
 }

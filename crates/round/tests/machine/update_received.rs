@@ -35,7 +35,10 @@ fn is_acknowledged_again_in_every_later_phase_and_the_next_round() {
         let _ = run.take(metrics(worker, lease));
     }
     assert_eq!(run.take(again.clone()), known);
-    assert_eq!(run.take(Event::Published { round: 1, better: true }), [open(2, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(
+        run.take(Event::Published { round: 1, better: true }),
+        [open(2, 1, &["a", "b", "c"], 60), Effect::Persist]
+    );
     assert_eq!(run.take(again.clone()), known);
     run.refuses(update("a", 100, "other", 1), "a", 100, Refusal::Duplicate);
     // The end keeps what was committed and drops what was not.

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use round::{Assignment, Committed, DataPlan, Event, Machine, Outcome, Phase, Plan, Refusal, WorkKind};
+use round::{
+    Assignment, Committed, DataPlan, Effect, Event, Machine, Outcome, Phase, Plan, Refusal, WorkKind,
+};
 
 use crate::support::*;
 
@@ -11,7 +13,7 @@ fn a_full_cohort_opens_the_first_round_at_once() {
     assert_eq!(run.machine.waiting_for().unwrap(), "1 of at least 2 workers, for at most 30 s more");
     assert_eq!(run.take(join("a", 1)), [ready("a")]);
     assert_eq!(run.machine.waiting_for().unwrap(), "2 of 3 workers, for at most 5 s more");
-    assert_eq!(run.take(join("b", 2)), [ready("b"), open(1, 1, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(join("b", 2)), [ready("b"), open(1, 1, &["a", "b", "c"], 60), Effect::Persist]);
     assert_eq!(run.machine.waiting_for(), None);
     assert_eq!(run.members(), "a:0 b:0 c:0");
 }
@@ -42,7 +44,10 @@ fn a_kept_ledger_decides_before_names_do() {
     for worker in ["a", "b"] {
         let _ = machine.step(0, join(worker, 1));
     }
-    assert_eq!(machine.step(0, join("z", 1)), [ready("z"), open(2, 1, &["a", "b", "z"], 60)]);
+    assert_eq!(
+        machine.step(0, join("z", 1)),
+        [ready("z"), open(2, 1, &["a", "b", "z"], 60), Effect::Persist]
+    );
     let shard = |worker| machine.assignment(&name(worker)).unwrap().shard;
     assert_eq!(["a", "b", "z"].map(shard), [Some(1), Some(2), Some(0)]);
 }
@@ -54,7 +59,7 @@ fn workers_without_a_shard_are_not_used() {
     let _ = run.take(join("a", 1));
     // Sorted by name it comes last, and there is no third shard.
     assert_eq!(run.take(join("c", 3)), []);
-    assert_eq!(run.at(5_000, Event::Tick), [open(1, 1, &["a", "b"], 30)]);
+    assert_eq!(run.at(5_000, Event::Tick), [open(1, 1, &["a", "b"], 30), Effect::Persist]);
     assert_eq!(run.machine.assignment(&name("c")), None);
 }
 
@@ -65,7 +70,10 @@ fn private_workers_must_offer_rows() {
     assert_eq!(run.take(join_with("b", 2, Some(0))), []);
     assert_eq!(run.take(join_with("c", 3, Some(7))), [ready("c")]);
     assert_eq!(run.take(join_with("d", 4, Some(5))), [ready("d")]);
-    assert_eq!(run.take(join_with("e", 5, Some(1))), [ready("e"), open(1, 1, &["c", "d", "e"], 13)]);
+    assert_eq!(
+        run.take(join_with("e", 5, Some(1))),
+        [ready("e"), open(1, 1, &["c", "d", "e"], 13), Effect::Persist]
+    );
     let assignment = run.machine.assignment(&name("c")).unwrap();
     assert_eq!((assignment.shard, assignment.examples_max), (None, 7));
 }
@@ -74,7 +82,7 @@ fn private_workers_must_offer_rows() {
 fn more_workers_than_the_cohort_takes_stay_idle() {
     let mut run = Run::new(Plan { cohort_max: 2, ..private() });
     let _ = run.take(join("a", 1));
-    assert_eq!(run.take(join("b", 2)), [ready("b"), open(1, 1, &["a", "b"], 20)]);
+    assert_eq!(run.take(join("b", 2)), [ready("b"), open(1, 1, &["a", "b"], 20), Effect::Persist]);
     assert_eq!(run.take(join("c", 3)), [ready("c")]);
     assert_eq!(run.lease("c"), None);
 }

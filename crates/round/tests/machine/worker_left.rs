@@ -51,7 +51,7 @@ fn an_attempt_that_cannot_reach_the_quorum_fails_at_once() {
     );
     assert_eq!((run.members().as_str(), run.lease("b")), ("", None));
     // The second attempt opens as soon as there are enough workers, and is the last.
-    assert_eq!(run.take(join("c", 4)), [ready("c"), open(1, 2, &["a", "b", "c"], 60)]);
+    assert_eq!(run.take(join("c", 4)), [ready("c"), open(1, 2, &["a", "b", "c"], 60), Effect::Persist]);
     let cause = "round 1 failed in 2 attempts, the last with 0 of at least 3 updates; lost: b: it left";
     assert_eq!(
         run.take(left("b", 2)),
@@ -70,6 +70,7 @@ fn the_next_attempt_goes_on_with_those_who_are_left() {
         Effect::Discard { round: 1 },
         attempt_failed(1, 1, 0, 2),
         open(1, 2, &["b", "c"], 20),
+        Effect::Persist,
     ];
     assert_eq!(run.take(left("a", 1)), expected);
 }

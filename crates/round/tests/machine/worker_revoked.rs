@@ -5,14 +5,10 @@ use crate::support::*;
 const WHY: &str = "it was revoked by an operator";
 
 /// The attempt is given up for b, and the next one is without it.
-fn without_b(updates: u32) -> [Effect; 4] {
-    let open = open(1, 2, &["a", "c"], 40);
-    [
-        excluded("b", WHY),
-        Effect::Discard { round: 1 },
-        given_up(1, 1, updates, 2, round::GivenUp::Revoked),
-        open,
-    ]
+fn without_b(updates: u32) -> [Effect; 6] {
+    let discard = Effect::Discard { round: 1 };
+    let given_up = given_up(1, 1, updates, 2, round::GivenUp::Revoked);
+    [excluded("b", WHY), discard, given_up, Effect::Persist, open(1, 2, &["a", "c"], 40), Effect::Persist]
 }
 
 #[test]
@@ -28,10 +24,10 @@ fn whose_update_is_in_costs_the_attempt_and_is_not_in_the_next() {
 #[test]
 fn who_was_still_at_work_is_lost_and_the_round_goes_on() {
     let mut run = Run::training(plan());
-    assert_eq!(run.take(revoke("b")), [lost("b", 1, WHY), excluded("b", WHY)]);
+    assert_eq!(run.take(revoke("b")), [lost("b", 1, WHY), excluded("b", WHY), Effect::Persist]);
     assert_eq!((run.members().as_str(), run.lease("b")), ("a:0 b:lost c:0", None));
     run.refuses(update("b", 101, "b", 1), "b", 101, Refusal::Stale);
-    assert_eq!(run.commit(true), [open(2, 1, &["a", "c"], 40)]);
+    assert_eq!(run.commit(true), [open(2, 1, &["a", "c"], 40), Effect::Persist]);
 }
 
 #[test]
@@ -40,7 +36,7 @@ fn who_was_not_picked_is_only_left_out() {
     for (worker, session) in [("a", 1), ("b", 2), ("c", 3)] {
         let _ = run.take(join(worker, session));
     }
-    assert_eq!(run.take(revoke("c")), [excluded("c", WHY)]);
+    assert_eq!(run.take(revoke("c")), [excluded("c", WHY), Effect::Persist]);
     assert_eq!(run.members(), "a:0 b:0");
 }
 
@@ -57,7 +53,7 @@ fn while_aggregating_without_its_update_the_round_goes_on() {
     let _ = run.take(left("b", 2));
     let _ = run.take(update("a", 100, "a", 1));
     let _ = run.take(update("c", 102, "c", 1));
-    assert_eq!(run.take(revoke("b")), [excluded("b", WHY)]);
+    assert_eq!(run.take(revoke("b")), [excluded("b", WHY), Effect::Persist]);
     assert_eq!(run.take(aggregated(1)), [Effect::Publish { round: 1 }]);
 }
 
@@ -76,8 +72,8 @@ fn while_its_candidate_is_measured_it_is_dropped() {
 #[test]
 fn while_publishing_it_is_too_late() {
     let mut run = Run::aggregated(plan());
-    assert_eq!(run.take(revoke("b")), [excluded("b", WHY)]);
-    assert_eq!(run.take(published(1)), [open(2, 1, &["a", "c"], 40)]);
+    assert_eq!(run.take(revoke("b")), [excluded("b", WHY), Effect::Persist]);
+    assert_eq!(run.take(published(1)), [open(2, 1, &["a", "c"], 40), Effect::Persist]);
     assert_eq!(run.machine.committed().base, digest("version 1"));
     assert_eq!(run.take(update("b", 101, "b", 1)), acknowledged("b", 101));
 }
@@ -101,11 +97,11 @@ fn nothing_brings_it_back() {
     run.ignores(seen("b", 2));
     run.ignores(left("b", 2));
     run.ignores(silent(&[("b", 2)]));
-    run.ignores(revoke("b"));
+    assert_eq!(run.take(revoke("b")), [Effect::Persist]);
     let _ = run.take(drain("b", true));
     let _ = run.take(drain("b", false));
     let _ = run.take(stop("enough"));
-    let expected = [Effect::Persist, open(1, 1, &["a", "c"], 40)];
+    let expected = [Effect::Persist, open(1, 1, &["a", "c"], 40), Effect::Persist];
     assert_eq!(run.take(Event::AddRounds { count: 1 }), expected);
     run.ignores(join("b", 10));
     assert_eq!(run.machine.standing(&name("b")).unwrap().excluded, Some(WHY));
@@ -115,7 +111,7 @@ fn nothing_brings_it_back() {
 fn who_never_came_stays_away_and_the_run_goes_on_waiting() {
     let mut run = Run::new(plan());
     let _ = run.take(join("a", 1));
-    assert_eq!(run.take(revoke("b")), [excluded("b", WHY)]);
+    assert_eq!(run.take(revoke("b")), [excluded("b", WHY), Effect::Persist]);
     run.ignores(join("b", 2));
     let waits = "1 of at least 2 workers, for at most 30 s more; left out: b: it was revoked by an operator";
     assert_eq!(run.machine.waiting_for().unwrap(), waits);
@@ -126,8 +122,8 @@ fn a_run_that_needs_another_worker_waits_for_one() {
     let mut run = Run::training(plan());
     let _ = run.take(left("c", 3));
     let _ = run.take(update("b", 101, "b", 1));
-    assert_eq!(run.take(revoke("b")), without_b(1)[..3]);
-    assert_eq!(run.take(join("c", 4)), [ready("c"), open(1, 2, &["a", "c"], 40)]);
+    assert_eq!(run.take(revoke("b")), without_b(1)[..4]);
+    assert_eq!(run.take(join("c", 4)), [ready("c"), open(1, 2, &["a", "c"], 40), Effect::Persist]);
 }
 
 #[test]
