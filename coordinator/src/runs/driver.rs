@@ -93,6 +93,11 @@ pub(crate) struct Driver {
     pub(super) stale: bool,
     /// The last entry that this run added to the journal.
     pub(super) appended: u64,
+    /// The time in the entry that commits the round, until the machine has taken it.
+    pub(super) committed_at: Option<Millis>,
+    /// The entry that opened the round: its work is handed out once that is on the disk. Otherwise a restart could
+    /// forget the round, and who polls it too early would be told to give its training up.
+    pub(super) post_after: u64,
     pub(super) replies: Vec<Reply>,
 }
 
@@ -150,7 +155,7 @@ impl Driver {
                 },
                 // Somebody came or went: look at once.
                 _ = workers.changed() => tick_at = 0,
-                _ = durable.changed(), if !self.replies.is_empty() => {}
+                _ = durable.changed(), if !self.replies.is_empty() || self.post_after > *durable.borrow() => {}
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {}
             }
         }
@@ -273,11 +278,9 @@ impl Driver {
                     for effect in effects {
                         match self.execute(effect, &mut errand).await {
                             Ok(None) => {}
-                            Ok(Some(next)) => {
-                                // The effect may have taken longer than a lease; workers called meanwhile.
-                                events.extend(self.sightings().into_iter().map(|event| (event, Aside::None)));
-                                events.push_back(next);
-                            }
+                            // Before anything else: the entry of a published round is in the journal already, and
+                            // replaying must meet the events in the same order.
+                            Ok(Some(next)) => events.push_front(next),
                             Err(error) => {
                                 events.extend(self.give_up(&error, &mut errand));
                                 break;
@@ -297,7 +300,8 @@ impl Driver {
     /// is there already: it is the commit point.
     fn record(&mut self, event: Event, aside: Aside) -> Result<Vec<Effect>, DriveError> {
         let committed = matches!(event, Event::Published { .. });
-        let effects = self.replay.step(self.now(), event.clone(), &aside);
+        let now = self.committed_at.take().filter(|_| committed).unwrap_or_else(|| self.now());
+        let effects = self.replay.step(now, event.clone(), &aside);
         self.stale = true;
         let mut changes = Changes::default();
         let ended = effects.iter().find_map(|effect| match effect {
@@ -343,8 +347,10 @@ impl Driver {
 
     /// Posts what was done, then answers who asked for it and need not wait for the disk.
     fn answer(&mut self) {
-        self.post();
         let durable = *self.shared.store.watch_durable().borrow();
+        if self.post_after <= durable {
+            self.post();
+        }
         let (ready, waiting) =
             std::mem::take(&mut self.replies).into_iter().partition(|r| r.after <= durable);
         self.replies = waiting;
@@ -366,6 +372,7 @@ impl Driver {
             Effect::OpenRound { examples_max, .. } => {
                 self.attempt = Some(Attempt::open(&self.context, examples_max)?);
                 self.made = None;
+                self.post_after = self.appended;
                 crash_point("round-opened");
             }
             Effect::Fold { examples, .. } => {

@@ -2,7 +2,7 @@
 
 use journal::entry::{Aside, Entry, Step, What};
 use params::Name;
-use round::{Effect, Event, Machine};
+use round::{Effect, Event, Machine, Phase};
 
 use super::replay::{Replay, ending};
 
@@ -47,6 +47,9 @@ pub(crate) fn tell(history: &[(u64, Entry)]) -> Vec<RunEvent> {
 
 fn tell_step(sequence: u64, step: &Step, replay: Option<&mut Replay>, told: &mut Vec<RunEvent>) {
     let (kind, worker, text) = describe(step);
+    let ended = replay.as_ref().is_some_and(|replay| matches!(replay.machine.phase(), Phase::Ended(_)));
+    // A run that had ended knows nothing of restarts: it is opened again by what comes next.
+    let quiet = matches!(kind, "clock" | "workers-silent") || (ended && kind == "coordinator-restarted");
     // A run whose beginning was lost is told without what followed.
     let round = replay.as_ref().map_or(0, |replay| replay.machine.round());
     let event = |kind, worker: Option<&Name>, text: String| RunEvent {
@@ -57,7 +60,7 @@ fn tell_step(sequence: u64, step: &Step, replay: Option<&mut Replay>, told: &mut
         worker: worker.map(ToString::to_string).unwrap_or_default(),
         text,
     };
-    if kind != "clock" && kind != "workers-silent" {
+    if !quiet {
         told.push(event(kind, worker, text));
     }
     let Some(replay) = replay else { return };

@@ -97,6 +97,8 @@ pub(super) fn driver(
         shown_ms: 0,
         stale: true,
         appended: 0,
+        committed_at: None,
+        post_after: 0,
         replies: Vec::new(),
     })
 }

@@ -124,8 +124,8 @@ impl Driver {
         record.base = candidate.weights;
         record.optimizer = candidate.optimizer;
         let event = Event::Published { round, better };
-        let step =
-            Step { run: self.context.run.clone(), now: self.now(), event: event.clone(), aside: Aside::None };
+        let now = self.now();
+        let step = Step { run: self.context.run.clone(), now, event: event.clone(), aside: Aside::None };
         let metric = self.context.job.evaluate.metric;
         let (shared, shutdown) = (self.shared.clone(), self.shared.tasks.shutdown().clone());
         let work = move || -> Result<_, DriveError> {
@@ -144,6 +144,7 @@ impl Driver {
         };
         let (published, record) = self.off_thread("publish", work).await??;
         self.appended = published.seq;
+        self.committed_at = Some(now);
         self.shared.store.durable(published.seq).await?;
         crash_point("after-commit");
         let manifest = self.shared.registry.show(published);

@@ -41,8 +41,9 @@ impl Replay {
     #[must_use]
     pub(crate) fn step(&mut self, now: Millis, event: Event, aside: &Aside) -> Vec<Effect> {
         self.ledger.before(&event, aside);
+        let ended = matches!(self.machine.phase(), Phase::Ended(_));
         let (restarted, committed) =
-            (matches!(event, Event::Restarted { .. }), self.machine.committed().round);
+            (!ended && matches!(event, Event::Restarted { .. }), self.machine.committed().round);
         let effects = self.machine.step(now, event);
         if restarted {
             self.events.push("the coordinator was restarted");
