@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -13,6 +14,7 @@ use crate::process::{Process, program, wait_for};
 pub struct Federation {
     coordinator: Option<Process>,
     starts: usize,
+    env: Vec<(&'static str, &'static str)>,
     // Last: the folder goes after the processes in it.
     dir: tempfile::TempDir,
 }
@@ -68,7 +70,13 @@ impl Federation {
 
     /// A coordinator's home with `config` in place of some lines: `(key, whole new line)`.
     pub fn start_with(config: &[(&str, &str)]) -> Self {
+        Self::start_with_env(config, &[])
+    }
+
+    /// As [`Federation::start_with`], with variables for every process of the coordinator.
+    pub fn start_with_env(config: &[(&str, &str)], env: &[(&'static str, &'static str)]) -> Self {
         let mut new = Self::prepared();
+        new.env = env.to_vec();
         let file = new.home().join("config.toml");
         let text = fs::read_to_string(&file).expect("config.toml");
         let lines = text.lines().map(|line| {
@@ -82,7 +90,7 @@ impl Federation {
 
     fn prepared() -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let new = Self { coordinator: None, starts: 0, dir };
+        let new = Self { coordinator: None, starts: 0, env: Vec::new(), dir };
         let home = new.home().display().to_string();
         run(program("conclave-coordinator"), &["init", "--home", &home], "").ok();
         new
@@ -100,6 +108,13 @@ impl Federation {
 
     /// Starts the coordinator on the home that is there, on the ports it had before, if any.
     pub fn serve(&mut self) {
+        self.launch(&[]);
+        self.coordinator().wait_for_log("coordinator ready");
+    }
+
+    /// As [`Federation::serve`], with variables for the process, and without waiting until it serves: it may end
+    /// before that.
+    pub fn launch(&mut self, env: &[(&str, &str)]) {
         let before = self.addresses();
         // A crash leaves the file behind: it must be the new process that writes it.
         let _ = fs::remove_file(self.home().join("addresses.json"));
@@ -119,9 +134,8 @@ impl Federation {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         self.starts += 1;
         let log = self.path(&format!("coordinator-{}.log", self.starts));
-        let mut process = Process::start("conclave-coordinator", &args, log);
-        process.wait_for_log("coordinator ready");
-        self.coordinator = Some(process);
+        let all: Vec<(&str, &str)> = self.env.iter().chain(env).copied().collect();
+        self.coordinator = Some(Process::start("conclave-coordinator", &args, log, &all));
     }
 
     fn addresses(&self) -> Option<Value> {
@@ -151,6 +165,12 @@ impl Federation {
         self.addresses();
         self.coordinator().kill();
         self.coordinator = None;
+    }
+
+    /// What all its processes printed so far, the oldest first.
+    pub fn log(&self) -> String {
+        let read = |n| fs::read_to_string(self.path(&format!("coordinator-{n}.log"))).unwrap_or_default();
+        (1..=self.starts).map(read).collect()
     }
 
     /// Runs `conclave` as the operator.
@@ -241,6 +261,13 @@ impl Federation {
         })
     }
 
+    /// What `run show --events` tells of a run, oldest first.
+    pub fn events(&self, run: &str) -> Vec<Value> {
+        let told = self.cli(&["run", "show", run, "--events", "--output", "jsonl"]);
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        told.ok().lines().map(parse).collect()
+    }
+
     /// Runs a job to its end, which must be `completed`.
     pub fn complete(&self, job: &str, files: &[(&str, &[u8])]) -> Value {
         let run = self.start_run(job, files);
@@ -257,7 +284,30 @@ impl Site {
         let log = self.home.with_file_name(format!("worker-{}-{}.log", self.name, self.starts));
         let mut all = vec!["run".to_owned(), "--home".to_owned(), self.home.display().to_string()];
         all.extend(args.iter().map(ToString::to_string));
-        self.process = Some(Process::start("conclave-worker", &all, log));
+        self.process = Some(Process::start("conclave-worker", &all, log, &[]));
+    }
+
+    /// What all its processes printed so far, the oldest first.
+    pub fn log(&self) -> String {
+        let read = |n| {
+            let name = format!("worker-{}-{n}.log", self.name);
+            fs::read_to_string(self.home.with_file_name(name)).unwrap_or_default()
+        };
+        (1..=self.starts).map(read).collect()
+    }
+
+    /// How often it trained each round of each run, by its log: `(run, round)`.
+    pub fn trained(&self) -> BTreeMap<(String, u32), usize> {
+        let mut found = BTreeMap::new();
+        for line in self.log().lines() {
+            let Some((_, fields)) = line.split_once(" trained run=") else { continue };
+            let mut words = fields.split_whitespace();
+            let run = words.next().expect("the name of a run").to_owned();
+            let round = words.next().and_then(|word| word.strip_prefix("round="));
+            let round = round.and_then(|round| round.parse().ok()).expect("the number of a round");
+            *found.entry((run, round)).or_default() += 1;
+        }
+        found
     }
 
     /// Its process.
@@ -269,6 +319,19 @@ impl Site {
     pub fn wait_for_log(&mut self, text: &str) {
         self.process().wait_for_log(text);
     }
+}
+
+/// The digest of each version of a run, as `run show` prints it; its rounds must be numbered without a gap.
+pub fn digests(shown: &Value) -> Vec<String> {
+    let rounds = shown["rounds"].as_array().expect("rounds");
+    let numbered = (1..).zip(rounds).all(|(number, round)| round["round"] == number);
+    assert!(numbered, "{shown:#}");
+    rounds.iter().map(|round| round["digest"].as_str().expect("a digest").to_owned()).collect()
+}
+
+/// Whether the long form of a test is wanted: `CONCLAVE_NIGHTLY=1`.
+pub fn nightly() -> bool {
+    std::env::var_os("CONCLAVE_NIGHTLY").is_some()
 }
 
 /// Runs a program of this workspace to its end.

@@ -8,6 +8,9 @@ pub struct Job {
     pub name: &'static str,
     /// `mlp` (libtorch) or `softmax` (the pure-Rust reference).
     pub arch: &'static str,
+    /// The width of the hidden layer of an `mlp`. Its weights are a file of their own from 2048 on; smaller ones
+    /// travel in the journal.
+    pub hidden: usize,
     /// The value of `data.partition`.
     pub partition: &'static str,
     /// The table of `[local]`.
@@ -29,6 +32,7 @@ impl Default for Job {
         Self {
             name: "iris",
             arch: "softmax",
+            hidden: 128,
             partition: r#"{ kind = "iid" }"#,
             local: "optimizer = \"sgd\"\nlr = 0.05\nepochs = 2\nbatch = 16",
             rounds: 3,
@@ -43,8 +47,8 @@ impl Default for Job {
 impl Job {
     /// The job file.
     pub fn toml(&self) -> String {
-        let Self { name, arch, partition, local, rounds, min, max, seed, more } = self;
-        let hidden = if *arch == "mlp" { "hidden = [128]" } else { "" };
+        let Self { name, arch, hidden, partition, local, rounds, min, max, seed, more } = self;
+        let hidden = if *arch == "mlp" { format!("hidden = [{hidden}]") } else { String::new() };
         format!(
             r#"
 name = "{name}"
@@ -74,6 +78,71 @@ seed = {seed}
 [aggregate]
 reduction = "mean"
 server = {{ kind = "sgd", lr = 1.0 }}
+"#
+        )
+    }
+}
+
+/// A job that needs no data and no libtorch: every worker answers at once. All of them are needed in every round,
+/// so that the same run has the same bits whatever happens to its processes.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Name of the job and of its model.
+    pub name: &'static str,
+    /// Length of an update, 4 bytes each.
+    pub parameters: usize,
+    /// `random` or `one-hot`.
+    pub update: &'static str,
+    /// Workers in a round, and shards.
+    pub workers: usize,
+    /// Rounds.
+    pub rounds: u32,
+    /// The value of `aggregate.server`.
+    pub server: &'static str,
+    /// The value of `rounds.deadline`.
+    pub deadline: &'static str,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            name: "load",
+            parameters: 1000,
+            update: "random",
+            workers: 3,
+            rounds: 8,
+            server: r#"{ kind = "sgd", lr = 1.0 }"#,
+            deadline: "60s",
+        }
+    }
+}
+
+impl Load {
+    /// The job file.
+    pub fn toml(&self) -> String {
+        let Self { name, parameters, update, workers, rounds, server, deadline } = self;
+        format!(
+            r#"
+name = "{name}"
+task = "synthetic"
+
+[model]
+parameters = {parameters}
+
+[synthetic]
+update = "{update}"
+
+[data]
+shards = {workers}
+
+[rounds]
+count = {rounds}
+cohort = {{ min = {workers}, max = {workers} }}
+deadline = "{deadline}"
+seed = 7
+
+[aggregate]
+server = {server}
 "#
         )
     }

@@ -10,7 +10,7 @@ mod http;
 mod jobs;
 mod process;
 
-pub use federation::{Federation, Ran, Site, run_program};
+pub use federation::{Federation, Ran, Site, digests, nightly, run_program};
 pub use http::http;
-pub use jobs::{IRIS, Job};
+pub use jobs::{IRIS, Job, Load};
 pub use process::{Process, wait_for};

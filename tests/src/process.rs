@@ -1,7 +1,8 @@
 use std::{
     fs::File,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -48,14 +49,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program of this workspace.
-    pub fn start(name: &str, args: &[String], log: PathBuf) -> Self {
+    /// Starts a program of this workspace, with `env` beside the variables of this test.
+    pub fn start(name: &str, args: &[String], log: PathBuf, env: &[(&str, &str)]) -> Self {
         let out = File::create(&log).expect("create log");
         let err = out.try_clone().expect("share log");
         let child = Command::new(program(name))
             .args(args)
             .env_remove("CONCLAVE_HOME")
             .env("CONCLAVE_LOG", "debug,h2=info,hyper=info,tower=info,sled=info,rustls=info")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
@@ -97,8 +99,17 @@ impl Process {
 
     /// Waits for its end and tells the exit code.
     pub fn wait(&mut self) -> Option<i32> {
+        self.ended().code()
+    }
+
+    /// Waits for its end and tells the number of the signal that ended it; `None`: it ended by itself.
+    pub fn wait_for_signal(&mut self) -> Option<i32> {
+        self.ended().signal()
+    }
+
+    fn ended(&mut self) -> ExitStatus {
         let what = format!("the end of the process with log {}", self.log.display());
-        wait_for(&what, || self.child.try_wait().expect("ask for the process")).code()
+        wait_for(&what, || self.child.try_wait().expect("ask for the process"))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError, RwLock,
+        Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -25,6 +25,8 @@ pub(crate) struct Blobs {
     next_tmp: AtomicU64,
     /// Blobs that the journal carries, and whose files are not synced yet.
     relaxed: Mutex<BTreeSet<Digest>>,
+    /// Blobs that were stored since the last [`Blobs::turn`], and between that and the one before.
+    fresh: Mutex<[BTreeSet<Digest>; 2]>,
     /// Held for reading while a blob is stored, for writing while one is looked at as garbage: nobody is
     /// told that a blob is there which is removed in the same moment.
     storing: RwLock<()>,
@@ -60,14 +62,14 @@ impl Blobs {
 
     /// The blobs in a folder that is only looked at.
     pub(crate) fn at(root: PathBuf) -> Self {
-        let relaxed = Mutex::default();
-        Self { root, next_tmp: AtomicU64::new(0), relaxed, storing: RwLock::new(()) }
+        let (relaxed, fresh) = (Mutex::default(), Mutex::default());
+        Self { root, next_tmp: AtomicU64::new(0), relaxed, fresh, storing: RwLock::new(()) }
     }
 
     /// Stores `bytes` durably and returns their name. Storing them again costs one look-up.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        let _storing = self.storing.read().unwrap_or_else(PoisonError::into_inner);
+        let _storing = self.storing(digest);
         let path = self.path(&digest);
         let folder = path.parent().unwrap_or(&self.root);
         if self.is_there(&digest, &path) {
@@ -88,7 +90,7 @@ impl Blobs {
     /// until then the journal can bring it back.
     pub(crate) fn put_carried(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        let _storing = self.storing.read().unwrap_or_else(PoisonError::into_inner);
+        let _storing = self.storing(digest);
         let path = self.path(&digest);
         if !self.is_there(&digest, &path) {
             self.write(&path, bytes, false)?;
@@ -146,7 +148,15 @@ impl Blobs {
         Ok(found)
     }
 
-    /// Removes the blobs that are neither in `live` nor younger than `age`.
+    /// Call it before the names of live blobs are gathered for [`Blobs::collect`]. What was stored since the call
+    /// before is not collected, whatever its age: the entry that names it may be on its way into the journal.
+    pub(crate) fn turn(&self) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.swap(0, 1);
+        fresh[0].clear();
+    }
+
+    /// Removes the blobs that are neither in `live` nor younger than `age`, nor fresh: see [`Blobs::turn`].
     pub(crate) fn collect(&self, live: &BTreeSet<Digest>, age: Duration) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         for digest in self.list()? {
@@ -159,7 +169,7 @@ impl Blobs {
                 Ok(old.then_some(meta.len()))
             };
             match old() {
-                Ok(Some(bytes)) if !live.contains(&digest) => {
+                Ok(Some(bytes)) if !live.contains(&digest) && !self.is_fresh(&digest) => {
                     fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
                     crash_point("garbage-removed");
                     collected.removed += 1;
@@ -169,6 +179,18 @@ impl Blobs {
             }
         }
         Ok(collected)
+    }
+
+    /// Keeps a blob from being collected: now until the guard is dropped, and for a while as fresh.
+    fn storing(&self, digest: Digest) -> RwLockReadGuard<'_, ()> {
+        let guard = self.storing.read().unwrap_or_else(PoisonError::into_inner);
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)[0].insert(digest);
+        guard
+    }
+
+    fn is_fresh(&self, digest: &Digest) -> bool {
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.iter().any(|stored| stored.contains(digest))
     }
 
     /// Where a blob is, or would be.
@@ -291,6 +313,12 @@ mod tests {
         [live, again, old].iter().for_each(|digest| age(digest, 7200));
         // It was garbage, and somebody needs it anew.
         blobs.put(b"again").unwrap();
+        for _ in 0..2 {
+            // Just stored: somebody may be about to name it, however old the clock says it is.
+            let collected = blobs.collect(&BTreeSet::from([live]), Duration::ZERO).unwrap();
+            assert_eq!(collected, Collected { kept: 4, removed: 0, bytes: 0 });
+            blobs.turn();
+        }
         let collected = blobs.collect(&BTreeSet::from([live]), Duration::from_secs(3600)).unwrap();
         assert_eq!(collected, Collected { kept: 3, removed: 1, bytes: 3 });
         assert!([live, young, again].iter().all(|digest| blobs.get(digest).is_ok()));

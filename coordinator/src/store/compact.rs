@@ -19,6 +19,7 @@ const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 
 /// Takes the state as the follower has it now, and starts the work on it.
 pub(super) fn start(follower: &Follower, journal: &Journal) -> Result<JoinHandle<()>, StoreError> {
+    follower.blobs.turn();
     let mut items = vec![Item::Epoch(follower.epoch).encode()];
     let mut named = follower.named();
     for pair in follower.index.pairs("") {

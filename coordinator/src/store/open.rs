@@ -11,7 +11,7 @@ use journal::{
     entry::{self, Entry, What},
 };
 use params::Name;
-use service::fault::crash_point;
+use service::fault::{crash_point, setting};
 
 use super::{
     Blobs, Compaction, Index, Overlay, RunRecord, Store, StoreError, follower::Follower, index, log::Log,
@@ -111,7 +111,10 @@ impl Store {
 
 /// With the crash points of tests.
 pub(super) fn journal_options() -> journal::Options {
-    journal::Options { crash: crash_point, torn: cfg!(debug_assertions), ..journal::Options::default() }
+    let defaults = journal::Options::default();
+    // Tests roll and retire segments without writing 64 MiB.
+    let segment_bytes = setting("journal-segment-bytes").unwrap_or(defaults.segment_bytes);
+    journal::Options { segment_bytes, crash: crash_point, torn: cfg!(debug_assertions), ..defaults }
 }
 
 /// Opens the index; a damaged one is set aside for a new one.
