@@ -203,7 +203,10 @@ impl Registry {
         let mut carried = Vec::new();
         let stored = BlobRecord { digest: Digest::of(&json).to_string(), bytes: json.len() as u64 };
         match json.len() <= CARRIED_MAX {
-            true => carried.push(json),
+            true => {
+                self.store.blobs.put_carried(&json)?;
+                carried.push(json);
+            }
             false => drop(self.store.blobs.put(&json)?),
         }
         let record = version(&manifest, &stored);

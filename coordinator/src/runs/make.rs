@@ -70,7 +70,7 @@ impl Driver {
                 let digest = match bytes.len() <= CARRIED_MAX {
                     true => {
                         carry.push(bytes.to_vec());
-                        Digest::of(bytes)
+                        until_room(|| shared.store.blobs.put_carried(bytes), || shutdown.is_cancelled())?
                     }
                     false => until_room(|| shared.store.blobs.put(bytes), || shutdown.is_cancelled())?,
                 };

@@ -127,17 +127,15 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Adds an entry to the journal and returns its number at once. Whoever reads sees its changes from here on;
-    /// whoever promises them to somebody waits for [`Store::durable`] first.
+    /// Adds an entry to the journal and returns its number at once, without touching the disk. Whoever reads sees its
+    /// changes from here on; whoever promises them to somebody waits for [`Store::durable`] first. The entry
+    /// carries `blobs`, which [`Blobs::put_carried`] has stored.
     pub(crate) fn append(
         &self,
         what: Option<What>,
         changes: Changes,
         blobs: Vec<Vec<u8>>,
     ) -> Result<u64, StoreError> {
-        for blob in &blobs {
-            self.blobs.put_carried(blob)?;
-        }
         let entry = Entry { unix_ms: service::clock::unix_ms(), changes: changes.into_list(), blobs, what };
         self.log.append(entry, |seq, entry| self.overlay().add(seq, &entry.changes))
     }
