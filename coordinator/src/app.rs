@@ -218,8 +218,13 @@ fn grpc(
     let uploads = Uploads::new(config.limits.upload_budget, config.limits.upload_bytes);
     let Parts { shared, runs, engine, invitations } = parts;
     let training = Training { shared: shared.clone(), runs: runs.clone(), uploads: uploads.clone() };
-    let control =
-        Control { shared: shared.clone(), runs: runs.clone(), invitations: invitations.clone(), uploads };
+    let control = Control {
+        shared: shared.clone(),
+        runs: runs.clone(),
+        invitations: invitations.clone(),
+        uploads,
+        marking: Arc::default(),
+    };
     let registry = registry::Registry { shared: shared.clone() };
     let inference = Inference { engine: engine.clone() };
     let members_served = service::server::hardened()

@@ -17,7 +17,7 @@ use crate::{
     invitations::Invitations,
     registry::{Manifest, WEIGHTS},
     runs::{Command, RunEvent, Runs, Shared, View, describe_member},
-    store::{Changes, MemberRecord, RunRecord},
+    store::{Changes, MemberRecord, RunRecord, StoreError},
     workers::Worker,
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct Control {
     pub(crate) runs: Arc<Runs>,
     pub(crate) invitations: Arc<Invitations>,
     pub(crate) uploads: Uploads,
+    /// Held while what is known of a worker changes.
+    pub(crate) marking: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[tonic::async_trait]
@@ -271,7 +273,7 @@ impl Service for Control {
         let operator = caller(&request)?.name;
         let message = request.into_inner();
         let drained = !message.undo;
-        self.mark(&message.worker, |mark| mark.drained = drained).await?;
+        self.mark(&message.worker, move |mark| mark.drained = drained).await?;
         tracing::info!(%operator, worker = message.worker, drained, "worker drained");
         Ok(Response::new(v1::DrainWorkerResponse {}))
     }
@@ -295,20 +297,39 @@ impl Control {
         let name = watch.borrow().context.run.clone();
         let (answer, done) = oneshot::channel();
         self.runs.command(&name, Command::Event { event, answer }).await.map_err(errors::from_run)?;
-        // An end that came first is an end all the same.
-        done.await.unwrap_or(Ok(())).map_err(Status::from)
+        match done.await {
+            Ok(result) => result.map_err(Status::from),
+            // An end that came first is an end all the same.
+            Err(_) if watch.borrow().ended => Ok(()),
+            Err(_) => {
+                let refusal =
+                    WireError::new(ErrorCode::Unavailable, "the coordinator shuts down, nothing was changed");
+                Err(refusal.retry_after(std::time::Duration::from_secs(1)).into())
+            }
+        }
     }
 
-    /// Changes what is known of a worker, durably, and lets the runs know.
-    async fn mark(&self, worker: &str, change: impl FnOnce(&mut MemberRecord)) -> Result<(), Status> {
+    /// Changes what is known of a worker, durably, and lets the runs know. To its end, also when the caller goes away,
+    /// and one at a time: two operators must not undo each other.
+    async fn mark(
+        &self,
+        worker: &str,
+        change: impl FnOnce(&mut MemberRecord) + Send + 'static,
+    ) -> Result<(), Status> {
         let name = convert::name("worker", worker)?;
-        let mut mark = self.shared.workers.mark_of(&name);
-        change(&mut mark);
-        let mut changes = Changes::default();
-        changes.put(&format!("member/worker/{name}"), &mark).map_err(|e| errors::internal(&e))?;
-        self.shared.store.commit(changes).await.map_err(|e| errors::internal(&e))?;
-        self.shared.workers.mark(mark);
-        Ok(())
+        let (shared, marking) = (self.shared.clone(), self.marking.clone());
+        let work = async move {
+            let _one_at_a_time = marking.lock().await;
+            let mut mark = shared.workers.mark_of(&name);
+            change(&mut mark);
+            let mut changes = Changes::default();
+            changes.put(&format!("member/worker/{name}"), &mark)?;
+            shared.store.commit(changes).await?;
+            shared.workers.mark(mark);
+            Ok::<_, StoreError>(())
+        };
+        let done = self.shared.tasks.finish("mark worker", work).await.map_err(|e| errors::internal(&e))?;
+        Ok(done.map_err(|e| errors::internal(&e))?)
     }
 
     fn worker(&self, worker: &Worker) -> v1::WorkerSummary {

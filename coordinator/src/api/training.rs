@@ -31,9 +31,6 @@ const TEXT_CHARS_MAX: usize = 120;
 /// The largest loss, either sign.
 const LOSS_MAX: f64 = 1e30;
 
-/// An upload may take a minute, and longer for what this rate cannot carry in it.
-const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
-
 /// Updates up to this size are read where they are: that takes less time than to wake a thread.
 const INLINE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -151,14 +148,11 @@ impl Training {
             Err(status) => Err(status.into()),
         };
         let stream = tokio::sync::Mutex::new(stream);
-        let slowest = Duration::from_secs(60 + expected / UPLOAD_BYTES_PER_SECOND_MIN);
         let from = Resume { worker: worker.clone(), offset: header.offset };
         let receive = self
             .uploads
             .receive(&announced, expected, Some(from), || async { next(&mut *stream.lock().await).await });
-        let received = timeout(slowest, receive).await.map_err(|_| {
-            WireError::invalid(format!("upload of {expected} bytes took longer than {} s", slowest.as_secs()))
-        })??;
+        let received = receive.await?;
         let context = view.context.clone();
         let (bytes, share) = (received.bytes, received.share);
         let read = move || params::Params::from_bytes(context.layout.clone(), &bytes);

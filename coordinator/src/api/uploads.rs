@@ -22,6 +22,12 @@ const UNIT: u64 = 64 * 1024;
 /// A peer that sends nothing for this long loses its connection's upload.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
+/// An upload may take a minute, and longer for what this rate cannot carry in it.
+const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+
+/// How often an upload that waits for its share looks for what others left.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// What a broken connection left of an upload is kept for this long, one per worker.
 const PARTIAL_MS: u64 = 60_000;
 
@@ -98,11 +104,19 @@ impl Uploads {
         F: Future<Output = Result<Option<Chunk>, WireError>>,
     {
         let (mut assembler, share) = self.begin(announced, bytes_max, from.as_ref()).await?;
+        // From here on only: others decide how long an upload waits for its share.
+        let (began, longest) = (self.clock.now_ms(), longest(announced.bytes));
+        let busy =
+            |message: String| WireError::new(ErrorCode::Busy, message).retry_after(Duration::from_secs(1));
         let broken = loop {
-            let silent = || {
-                let message = format!("no byte for {} s, send the upload again", SILENCE_MAX.as_secs());
-                WireError::new(ErrorCode::Busy, message).retry_after(Duration::from_secs(1))
-            };
+            let silent = || busy(format!("no byte for {} s, send the upload again", SILENCE_MAX.as_secs()));
+            if Duration::from_millis(self.clock.now_ms().saturating_sub(began)) > longest {
+                let (have, all) = (assembler.offset(), announced.bytes);
+                break busy(format!(
+                    "{have} of {all} bytes arrived in {} s, send the rest",
+                    longest.as_secs()
+                ));
+            }
             match timeout(SILENCE_MAX, next()).await.unwrap_or_else(|_| Err(silent())) {
                 Ok(Some(chunk)) => assembler.push(&chunk)?,
                 Ok(None) if assembler.is_complete() || from.is_none() => {
@@ -151,16 +165,18 @@ impl Uploads {
                 }
             }
         }
-        // What others left and do not come back for must not starve this one.
-        self.forget_old(&mut self.partials());
         let units = u32::try_from(announced.bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        if self.budget.available_permits() < units as usize {
-            self.partials().clear();
+        loop {
+            // What others left and do not come back for must not starve this one.
+            self.forget_old(&mut self.partials());
+            if self.budget.available_permits() < units as usize {
+                self.partials().clear();
+            }
+            if let Ok(share) = timeout(LOOK_AGAIN, self.budget.clone().acquire_many_owned(units)).await {
+                let closed = |_| WireError::new(ErrorCode::Unavailable, "the coordinator shuts down");
+                return Ok((assembler, share.map_err(closed)?));
+            }
         }
-        let share = self.budget.clone().acquire_many_owned(units).await;
-        let share =
-            share.map_err(|_| WireError::new(ErrorCode::Unavailable, "the coordinator shuts down"))?;
-        Ok((assembler, share))
     }
 
     fn forget_old(&self, partials: &mut MutexGuard<'_, BTreeMap<Name, Partial>>) {
@@ -171,6 +187,10 @@ impl Uploads {
     fn partials(&self) -> MutexGuard<'_, BTreeMap<Name, Partial>> {
         self.partials.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn longest(bytes: u64) -> Duration {
+    Duration::from_secs(60 + bytes / BYTES_PER_SECOND_MIN)
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@ pub(crate) enum RegistryError {
 pub(crate) struct Registry {
     store: Arc<Store>,
     models: RwLock<BTreeMap<String, Model>>,
-    /// Held while a version gets its number: the last number that was given, by model.
-    publishing: Mutex<BTreeMap<String, u64>>,
+    /// Held while a version gets its number. It knows versions that are not shown yet.
+    publishing: Mutex<BTreeMap<String, Committed>>,
 }
 
 /// The versions of one model, oldest first, and its aliases but `latest`.
@@ -52,6 +52,15 @@ pub(crate) struct Registry {
 struct Model {
     versions: Vec<Arc<VersionRecord>>,
     aliases: BTreeMap<String, u64>,
+}
+
+/// What is in the journal of one model, shown or not.
+#[derive(Clone, Debug, Default)]
+struct Committed {
+    /// The last number that was given.
+    last: u64,
+    /// The version that has the alias [`BEST`], and its metrics.
+    best: Option<Arc<VersionRecord>>,
 }
 
 /// A round that is to be committed.
@@ -190,11 +199,14 @@ impl Registry {
     /// the journal, as one entry. The weights must be durable before. Nobody sees the version until
     /// [`Registry::show`].
     pub(crate) fn publish(&self, publication: &Publication<'_>) -> Result<Published, RegistryError> {
-        let mut numbers = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut manifest = publication.manifest.clone();
         let model = manifest.model.clone();
-        let shown = self.resolve(&model, "latest").map_or(0, |last| last.version);
-        manifest.version = numbers.get(&model).copied().unwrap_or(0).max(shown) + 1;
+        let committed = publishing.entry(model.clone()).or_insert_with(|| Committed {
+            last: self.resolve(&model, "latest").map_or(0, |last| last.version),
+            best: self.resolve(&model, BEST).ok(),
+        });
+        manifest.version = committed.last + 1;
         let json = serde_json::to_vec_pretty(&manifest).map_err(|cause| RegistryError::Manifest {
             model: model.clone(),
             version: manifest.version,
@@ -210,7 +222,7 @@ impl Registry {
             false => drop(self.store.blobs.put(&json)?),
         }
         let record = version(&manifest, &stored);
-        let best = self.is_best(&record, publication);
+        let best = is_best(&record, committed.best.as_deref(), publication);
         let run = publication.run;
         let mut changes = Changes::default();
         // Zero-padded, so that the order of keys is the order of numbers.
@@ -222,7 +234,10 @@ impl Registry {
             changes.put(&format!("alias/{model}/{BEST}"), &alias)?;
         }
         let seq = self.store.append(Some(publication.what.clone()), changes, carried)?;
-        numbers.insert(model, record.version);
+        committed.last = record.version;
+        if best {
+            committed.best = Some(Arc::new(record.clone()));
+        }
         Ok(Published { seq, manifest, record, best })
     }
 
@@ -232,21 +247,21 @@ impl Registry {
         let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
         let model = models.entry(record.model.clone()).or_default();
         if best {
-            model.aliases.insert(BEST.to_owned(), record.version);
+            // Two runs of one model may be told in another order than they were committed.
+            let alias = model.aliases.entry(BEST.to_owned()).or_default();
+            *alias = record.version.max(*alias);
         }
-        // Two runs of one model may be told in another order than they were committed.
         let at = model.versions.partition_point(|v| v.version < record.version);
         model.versions.insert(at, Arc::new(record));
         manifest
     }
+}
 
-    /// Whether the version is better than the one that has the alias now.
-    fn is_best(&self, record: &VersionRecord, publication: &Publication<'_>) -> bool {
-        let Some(value) = record.metrics.get(publication.metric) else { return false };
-        let before = self.resolve(&record.model, BEST).ok();
-        let than = before.and_then(|before| before.metrics.get(publication.metric).copied());
-        than.is_none_or(|than| (publication.prefer)(*value, than))
-    }
+/// Whether the version is better than the one that has the alias now.
+fn is_best(record: &VersionRecord, before: Option<&VersionRecord>, publication: &Publication<'_>) -> bool {
+    let Some(value) = record.metrics.get(publication.metric) else { return false };
+    let than = before.and_then(|before| before.metrics.get(publication.metric));
+    than.is_none_or(|than| (publication.prefer)(*value, *than))
 }
 
 fn version(manifest: &Manifest, stored: &BlobRecord) -> VersionRecord {

@@ -121,8 +121,15 @@ impl Driver {
         if let Err(error) = self.restart().await {
             self.fail(&error).await;
         }
-        for event in self.marks().into_iter().chain(first) {
+        for event in self.marks() {
             self.step(event).await;
+        }
+        if let Some(first) = first {
+            // A run that is opened again must not count on who was there when it ended.
+            for event in self.sightings().into_iter().chain(self.ghosts()) {
+                self.step(event).await;
+            }
+            self.step(first).await;
         }
         self.answer();
         self.show(true);
@@ -132,18 +139,22 @@ impl Driver {
         let mut durable = self.shared.store.watch_durable();
         let mut tick_at = 0;
         loop {
+            // Somebody came or went: look at once.
+            let news = workers.has_changed().is_ok_and(|changed| changed);
             workers.mark_unchanged();
-            if self.shared.clock.now_ms() >= tick_at {
+            if news || self.shared.clock.now_ms() >= tick_at {
                 self.tick().await;
                 tick_at = self.shared.clock.now_ms() + TICK_MS;
             }
+            // Who is answered and looks at once sees what was done.
+            self.show(false);
             self.answer();
             if matches!(self.replay.machine.phase(), Phase::Ended(_)) && self.replies.is_empty() {
+                // Before it is seen as ended: whoever opens it again finds it here.
+                self.shared.store.rest_run(self.context.run.clone(), self.replay.clone());
                 self.show(true);
-                self.shared.store.rest_run(self.context.run.clone(), self.replay);
                 return;
             }
-            self.show(false);
             self.shared.store.room().await;
             let wait = self.patience(tick_at);
             tokio::select! {
@@ -153,7 +164,6 @@ impl Driver {
                     Some(command) => self.burst(command).await,
                     None => return,
                 },
-                // Somebody came or went: look at once.
                 _ = workers.changed() => tick_at = 0,
                 _ = durable.changed(), if !self.replies.is_empty() || self.post_after > *durable.borrow() => {}
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {}
@@ -348,9 +358,11 @@ impl Driver {
     /// Posts what was done, then answers who asked for it and need not wait for the disk.
     fn answer(&mut self) {
         let durable = *self.shared.store.watch_durable().borrow();
-        if self.post_after <= durable {
-            self.post();
+        if self.post_after > durable {
+            // Whoever is answered asks for work at once, and the board must have it.
+            return;
         }
+        self.post();
         let (ready, waiting) =
             std::mem::take(&mut self.replies).into_iter().partition(|r| r.after <= durable);
         self.replies = waiting;
@@ -386,7 +398,10 @@ impl Driver {
             Effect::Acknowledge { .. } => self.reply(errand, Ok(())),
             Effect::Reject { refusal, .. } => self.reply(errand, Err(refused(&refusal))),
             Effect::Aggregate { round } => {
-                // Who sent the last update does not wait for what follows.
+                // Who sent the last update does not wait for what follows, where that takes long.
+                if self.context.layout.elements() > super::INLINE_ELEMENTS {
+                    self.shared.store.durable(self.appended).await?;
+                }
                 self.answer();
                 return self.aggregate(round).await.map(Some);
             }

@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use params::{Digest, Name, Params};
-use round::{Committed, Machine};
+use round::{Committed, Machine, Phase};
 use tokio::sync::{mpsc, watch};
 
 use super::{
     Board, Command, DriveError, RunError, Shared,
+    attempt::Made,
     driver::Driver,
+    ledger::Candidate,
     meet::Met,
     prepare::Context,
     replay::Replay,
@@ -74,6 +76,12 @@ pub(super) fn driver(
     let base = Params::from_safetensors(&weights).map_err(DriveError::from)?;
     let optimizer = record.optimizer.as_ref().map(read).transpose()?;
     let digest: Digest = registry::digest(&record.base).map_err(DriveError::from)?;
+    // Before anything is told to anybody: a file that cannot be read now may be read later.
+    let made = match replay.machine.phase() {
+        Phase::Evaluating | Phase::Publishing => Some(candidate(&shared.store.blobs, &replay)?),
+        _ => None,
+    };
+    let model = made.as_ref().map_or_else(|| (digest, weights.clone().into()), |(_, model)| model.clone());
     let (time_ms, clock_ms) = (replay.machine.now(), shared.clock.now_ms());
     let rounds = view.rounds.clone();
     Ok(Driver {
@@ -86,9 +94,9 @@ pub(super) fn driver(
         rounds,
         base,
         optimizer,
-        model: (digest, weights.into()),
+        model,
         attempt: None,
-        made: None,
+        made: made.map(|(made, _)| made),
         met: Met::new(fresh),
         traffic: Arc::new(Traffic::default()),
         commands,
@@ -101,6 +109,20 @@ pub(super) fn driver(
         post_after: 0,
         replies: Vec::new(),
     })
+}
+
+/// The candidate of a round that was being evaluated or published, from its blobs; with it what workers fetch.
+fn candidate(blobs: &Blobs, replay: &Replay) -> Result<(Made, (Digest, bytes::Bytes)), DriveError> {
+    let candidate = replay.ledger.candidate.as_ref();
+    let Candidate { weights, optimizer } =
+        candidate.ok_or(DriveError::Defect("a round to publish without a candidate"))?;
+    let digest = registry::digest(weights)?;
+    let bytes = blobs.get(&digest)?;
+    let optimizer = match optimizer {
+        None => Vec::new(),
+        Some(blob) => blobs.get(&registry::digest(blob)?)?,
+    };
+    Ok((Made { weights: Params::from_safetensors(&bytes)?, optimizer }, (digest, bytes.into())))
 }
 
 /// What is seen of a run that nobody drives (yet).

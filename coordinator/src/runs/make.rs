@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use journal::entry::{Aside, Step, What};
-use params::{Digest, Params};
-use round::{Event, Phase};
+use params::Digest;
+use round::Event;
 use service::fault::crash_point;
 
-use super::{DriveError, attempt::Made, driver::Driver, ledger::Candidate};
+use super::{DriveError, driver::Driver};
 use crate::{
     registry::{self, Manifest, Publication},
     store::{CARRIED_MAX, StoreError},
@@ -17,41 +17,13 @@ use crate::{
 const FULL_RETRY: Duration = Duration::from_millis(250);
 
 impl Driver {
-    /// Tells the machine that this is another process than before, and brings back what it asks for.
+    /// Tells the machine that this is another process than before, unless it is a run that no other has driven.
     pub(super) async fn restart(&mut self) -> Result<(), DriveError> {
-        self.stale = true;
         let lease_base = service::random::u64()
             .map_err(|_| DriveError::Defect("no randomness from the operating system"))?;
-        if matches!(self.replay.machine.phase(), Phase::Evaluating | Phase::Publishing) {
-            self.bring_back().await?;
-        }
-        if !self.fresh() {
+        if !self.met.fresh {
             self.step(Event::Restarted { lease_base: lease_base >> 1 }).await;
         }
-        Ok(())
-    }
-
-    /// A run that no other process has driven: there is nothing to bring back.
-    fn fresh(&self) -> bool {
-        self.met.fresh
-    }
-
-    /// The candidate, from its blobs.
-    async fn bring_back(&mut self) -> Result<(), DriveError> {
-        let Some(Candidate { weights, optimizer }) = self.replay.ledger.candidate.clone() else {
-            return Err(DriveError::Defect("a round to publish without a candidate"));
-        };
-        let blobs = self.shared.store.blobs.clone();
-        let read = move || -> Result<_, DriveError> {
-            let bytes = blobs.get(&registry::digest(&weights)?)?;
-            let optimizer = optimizer.map(|blob| blobs.get(&registry::digest(&blob)?)).transpose()?;
-            let weights_params = Params::from_safetensors(&bytes)?;
-            Ok((registry::digest(&weights)?, bytes, weights_params, optimizer.unwrap_or_default()))
-        };
-        let (digest, bytes, weights, optimizer) =
-            self.shared.tasks.blocking("read candidate", read).await??;
-        self.model = (digest, bytes.into());
-        self.made = Some(Made { weights, optimizer });
         Ok(())
     }
 
@@ -93,9 +65,6 @@ impl Driver {
 
     /// Measures the candidate on the coordinator's own holdout.
     pub(super) async fn measure(&mut self, round: u32) -> Result<(Event, Aside), DriveError> {
-        if self.made.is_none() {
-            self.bring_back().await?;
-        }
         let event = Event::EvaluatedCentrally { round };
         let (Some(holdout), Some(made)) = (self.context.holdout.clone(), &self.made) else {
             return Ok((event, Aside::None));
@@ -110,9 +79,6 @@ impl Driver {
     /// Commits the round. One entry of the journal is the commit point: the machine's event together with the version,
     /// the round, the run and the aliases.
     pub(super) async fn publish(&mut self, round: u32) -> Result<(Event, Aside), DriveError> {
-        if self.made.is_none() {
-            self.bring_back().await?;
-        }
         let (Some(made), Some(candidate)) = (self.made.take(), self.replay.ledger.candidate.clone()) else {
             return Err(DriveError::Defect("a round to publish without a candidate"));
         };

@@ -71,6 +71,16 @@ impl Driver {
         self.shared.clock.now_ms().saturating_sub(seen) > self.shared.lease_ms
     }
 
+    /// Workers that the machine counts on and that are not there.
+    pub(super) fn ghosts(&self) -> Vec<Event> {
+        let machine = &self.replay.machine;
+        let gone = machine.workers().filter(|name| !self.met.known.contains_key(*name));
+        gone.filter_map(|name| {
+            Some(Event::WorkerLeft { worker: name.clone(), session: machine.session(name)? })
+        })
+        .collect()
+    }
+
     /// What operators said of workers that are not there: the machine may count on them.
     pub(super) fn marks(&self) -> Vec<Event> {
         let mut events = Vec::new();

@@ -162,11 +162,19 @@ impl Runs {
     pub(crate) async fn open(shared: Arc<Shared>) -> Result<Self, RunError> {
         let runs = Self { shared, handles: RwLock::default(), starting: Mutex::new(()) };
         for record in runs.records().await? {
-            if record.state == RunState::Active {
-                tracing::info!(run = record.run, committed = record.committed, "resuming run");
-                if let Err(error) = runs.resume(record.clone(), None).await {
-                    runs.give_up(record, &error).await?;
-                }
+            let name = run_name(&record)?;
+            // A run that was given up because its files were damaged is tried again: they may be there now.
+            let goes_on = runs.shared.store.look_at_run(&name, |replay| replay.ending().is_none());
+            if !goes_on.unwrap_or(record.state == RunState::Active) {
+                continue;
+            }
+            tracing::info!(run = record.run, committed = record.committed, "resuming run");
+            let active = RunRecord { state: RunState::Active, cause: String::new(), ..record.clone() };
+            let resumed = runs.resume(active.clone(), None).await;
+            match resumed {
+                Ok(_) if active == record => {}
+                Ok(_) => runs.store(active).await?,
+                Err(error) => runs.give_up(record, &error).await?,
             }
         }
         Ok(runs)
@@ -189,8 +197,11 @@ impl Runs {
     async fn give_up(&self, record: RunRecord, error: &RunError) -> Result<(), RunError> {
         tracing::error!(run = record.run, %error, "run cannot be resumed");
         let cause = format!("cannot be resumed: {error}").chars().take(1024).collect();
-        let failed = RunRecord { state: RunState::Failed, cause, ..record };
-        self.store(failed).await
+        let failed = RunRecord { state: RunState::Failed, cause, ..record.clone() };
+        if failed != record {
+            self.store(failed).await?;
+        }
+        Ok(())
     }
 
     /// Starts a run from a job file and the uploaded files that it names.
@@ -378,6 +389,8 @@ impl Runs {
         // An ended run that goes on must not be seen as ended.
         let _ = started.await;
         self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), handle);
+        // Who waited for work looked for it while the run could not be found.
+        self.shared.workers.wake_all();
         Ok(run)
     }
 }

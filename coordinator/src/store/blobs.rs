@@ -23,8 +23,6 @@ use super::StoreError;
 pub(crate) struct Blobs {
     root: PathBuf,
     next_tmp: AtomicU64,
-    /// Blobs that the journal carries, and whose files are not synced yet.
-    relaxed: Mutex<BTreeSet<Digest>>,
     /// Blobs that were stored since the last [`Blobs::turn`], and between that and the one before.
     fresh: Mutex<[BTreeSet<Digest>; 2]>,
     /// Held for reading while a blob is stored, for writing while one is looked at as garbage: nobody is
@@ -62,8 +60,7 @@ impl Blobs {
 
     /// The blobs in a folder that is only looked at.
     pub(crate) fn at(root: PathBuf) -> Self {
-        let (relaxed, fresh) = (Mutex::default(), Mutex::default());
-        Self { root, next_tmp: AtomicU64::new(0), relaxed, fresh, storing: RwLock::new(()) }
+        Self { root, next_tmp: AtomicU64::new(0), fresh: Mutex::default(), storing: RwLock::new(()) }
     }
 
     /// Stores `bytes` durably and returns their name. Storing them again costs one look-up.
@@ -75,7 +72,7 @@ impl Blobs {
         if self.is_there(&digest, &path) {
             let file = File::open(&path).map_err(StoreError::io("open", &path))?;
             // Whoever wrote it may not have come to this yet.
-            file.sync_data().map_err(StoreError::io("sync", &path))?;
+            sync_data(&path, &file)?;
             sync_dir(folder)?;
             return Ok(digest);
         }
@@ -94,26 +91,14 @@ impl Blobs {
         let path = self.path(&digest);
         if !self.is_there(&digest, &path) {
             self.write(&path, bytes, false)?;
-            self.relaxed.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
         }
         Ok(digest)
     }
 
-    /// Makes the files durable that the journal carried so far.
+    /// Makes every file durable that the journal carried so far, also those of a process before: the entries that
+    /// hold them may be dropped afterwards. One call for the whole file system costs less than an fsync for each.
     pub(crate) fn sync_carried(&self) -> Result<(), StoreError> {
-        let carried: BTreeSet<Digest> =
-            std::mem::take(&mut *self.relaxed.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut folders = BTreeSet::new();
-        for digest in &carried {
-            let path = self.path(digest);
-            match File::open(&path).and_then(|file| file.sync_data()) {
-                // Garbage by now.
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
-                other => other.map_err(StoreError::io("sync", &path))?,
-            }
-            folders.extend(path.parent().map(Path::to_owned));
-        }
-        folders.iter().try_for_each(|folder| sync_dir(folder))
+        service::disk::sync(&self.root).or_else(|cause| unsynced(&self.root, cause))
     }
 
     /// Reads and verifies a blob.
@@ -234,7 +219,7 @@ fn write_new(path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError>
     file.write_all(&bytes[half..]).map_err(StoreError::io("write", path))?;
     if durable {
         crash_point("blob-unsynced");
-        file.sync_data().map_err(StoreError::io("sync", path))?;
+        sync_data(path, &file)?;
         crash_point("blob-synced");
     }
     Ok(())
@@ -242,7 +227,22 @@ fn write_new(path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError>
 
 /// Makes the names in a folder durable.
 pub(super) fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", path))
+    let dir = File::open(path).map_err(StoreError::io("open", path))?;
+    dir.sync_all().or_else(|cause| unsynced(path, cause))
+}
+
+fn sync_data(path: &Path, file: &File) -> Result<(), StoreError> {
+    file.sync_data().or_else(|cause| unsynced(path, cause))
+}
+
+/// A full disk may have room later; any other failure of an fsync ends the process, because the next one may lie.
+fn unsynced(path: &Path, cause: std::io::Error) -> Result<(), StoreError> {
+    match cause.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
+            Err(StoreError::io("sync", path)(cause))
+        }
+        _ => super::log::stop(&StoreError::io("sync", path)(cause)),
+    }
 }
 
 #[cfg(test)]

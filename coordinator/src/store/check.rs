@@ -1,14 +1,14 @@
 //! `conclave-coordinator check` and `recover`: what is on disk, whether it fits, and what can be done.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use params::Digest;
 
 use super::{
-    BlobRecord, Blobs, Compaction, Options, RunRecord, Store, StoreError, VersionRecord,
+    BlobRecord, Blobs, Compaction, Options, RunRecord, Store, StoreError, VersionRecord, compact,
     open::{BLOBS, JOURNAL},
 };
 
@@ -92,6 +92,13 @@ fn users(store: &Store) -> Result<BTreeMap<Digest, Vec<String>>, StoreError> {
             .into_iter()
             .chain(optional)
             .for_each(|blob| add(blob, user.clone()));
+        // The resolved job names its tables.
+        let mut tables = BTreeSet::new();
+        let prepared = run.prepared.digest.parse().ok().and_then(|digest| store.blobs.get(&digest).ok());
+        compact::search(&prepared.unwrap_or_default(), &mut tables);
+        for table in tables {
+            add(&BlobRecord { digest: table.to_string(), bytes: 0 }, user.clone());
+        }
     }
     Ok(users)
 }

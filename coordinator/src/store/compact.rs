@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    io::Read,
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -13,9 +14,6 @@ use journal::{Journal, Mark, entry::Item};
 use params::Digest;
 
 use super::{Blobs, StoreError, follower::Follower, history};
-
-/// Blobs larger than this are not searched for names of other blobs: they are weights and tables.
-const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 
 /// Takes the state as the follower has it now, and starts the work on it.
 pub(super) fn start(follower: &Follower, journal: &Journal) -> Result<JoinHandle<()>, StoreError> {
@@ -35,6 +33,7 @@ pub(super) fn start(follower: &Follower, journal: &Journal) -> Result<JoinHandle
     let age = follower.compaction.garbage_age;
     let run = move || match work.run(age) {
         Ok(done) => tracing::info!("{done}"),
+        Err(StoreError::Snapshot(error)) if error.is_fatal() => super::log::stop(&error),
         // The journal is whole and grows; the next snapshot tries again.
         Err(error) => tracing::warn!(%error, "no snapshot of the journal"),
     };
@@ -77,11 +76,10 @@ fn reachable(named: BTreeSet<Digest>, blobs: &Blobs) -> BTreeSet<Digest> {
     let mut open: Vec<Digest> = named.iter().copied().collect();
     let mut live = named;
     while let Some(digest) = open.pop() {
-        let small = std::fs::metadata(blobs.path(&digest)).is_ok_and(|m| m.len() <= SEARCHED_BYTES_MAX);
-        let Some(bytes) = small.then(|| blobs.get(&digest).ok()).flatten() else { continue };
-        if bytes.first() != Some(&b'{') {
+        // Records are JSON; weights and tables name nothing, and are not read.
+        let Some(bytes) = is_json(&blobs.path(&digest)).then(|| blobs.get(&digest).ok()).flatten() else {
             continue;
-        }
+        };
         let mut found = BTreeSet::new();
         search(&bytes, &mut found);
         open.extend(found.iter().filter(|digest| live.insert(**digest)));
@@ -89,8 +87,14 @@ fn reachable(named: BTreeSet<Digest>, blobs: &Blobs) -> BTreeSet<Digest> {
     live
 }
 
+/// Whether a file begins like a JSON object.
+fn is_json(path: &std::path::Path) -> bool {
+    let mut first = [0u8];
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && first == *b"{"
+}
+
 /// Adds every digest that a text holds: whatever looks like one is kept.
-fn search(text: &[u8], found: &mut BTreeSet<Digest>) {
+pub(super) fn search(text: &[u8], found: &mut BTreeSet<Digest>) {
     let runs = text.split(|byte| !byte.is_ascii_hexdigit()).filter(|run| run.len() == 64);
     found.extend(runs.filter_map(|run| std::str::from_utf8(run).ok()?.parse::<Digest>().ok()));
 }

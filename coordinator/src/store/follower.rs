@@ -43,6 +43,9 @@ pub(super) struct Follower {
     clock: Clock,
     index_synced_ms: u64,
     index_dirty: bool,
+    /// The index failed, for instance on a full disk: it is left behind until the next start, and the overlay keeps what
+    /// it lacks.
+    index_lost: bool,
     snapshot_seq: u64,
     working: Option<std::thread::JoinHandle<()>>,
 }
@@ -67,6 +70,7 @@ impl Follower {
             clock: Clock::start(),
             index_synced_ms: 0,
             index_dirty: false,
+            index_lost: false,
             snapshot_seq: 0,
             working: None,
         }
@@ -87,12 +91,18 @@ impl Follower {
     }
 
     /// One entry, which is durable.
-    pub(super) fn take(&mut self, seq: u64, entry: Entry) -> Result<(), StoreError> {
+    pub(super) fn take(&mut self, seq: u64, entry: Entry) {
         self.replay(seq, entry.what);
-        self.index.apply(seq, &entry.changes)?;
-        self.index_dirty = true;
-        self.overlay.lock().unwrap_or_else(PoisonError::into_inner).forget(seq, &entry.changes);
-        Ok(())
+        if self.index_lost {
+            return;
+        }
+        match self.index.apply(seq, &entry.changes) {
+            Ok(()) => {
+                self.index_dirty = true;
+                self.overlay.lock().unwrap_or_else(PoisonError::into_inner).forget(seq, &entry.changes);
+            }
+            Err(error) => self.lose_index(&error),
+        }
     }
 
     /// What an entry says beside its changes.
@@ -118,28 +128,47 @@ impl Follower {
     }
 
     /// What is due between batches.
-    pub(super) fn rest(&mut self, journal: &Journal) -> Result<(), StoreError> {
+    pub(super) fn rest(&mut self, journal: &Journal) {
         let now = self.clock.now_ms();
         if self.index_dirty && now.saturating_sub(self.index_synced_ms) >= INDEX_SYNC_MS {
-            self.index.sync()?;
-            self.index_dirty = false;
+            self.sync_index();
             self.index_synced_ms = now;
         }
         let due = self.seq.saturating_sub(self.snapshot_seq) >= self.compaction.every;
         let free = self.working.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
-        if due && free {
+        // A snapshot holds the index: one that lacks something must not become one.
+        if due && free && !self.index_lost {
             self.snapshot_seq = self.seq;
-            self.working = Some(compact::start(self, journal)?);
+            match compact::start(self, journal) {
+                Ok(working) => self.working = Some(working),
+                // The journal is whole and grows; the next one tries again.
+                Err(error) => tracing::warn!(%error, "no snapshot of the journal"),
+            }
         }
-        Ok(())
     }
 
-    pub(super) fn close(&mut self) -> Result<(), StoreError> {
+    pub(super) fn close(&mut self) {
         if let Some(working) = self.working.take() {
             // It has logged why, if it panicked.
             let _ = working.join();
         }
-        self.index.sync()
+        self.sync_index();
+    }
+
+    fn sync_index(&mut self) {
+        if !self.index_lost
+            && let Err(error) = self.index.sync()
+        {
+            self.lose_index(&error);
+        }
+        self.index_dirty = false;
+    }
+
+    /// The index is only a look-up: the run goes on, and the next start takes what it lacks from the journal.
+    fn lose_index(&mut self, error: &StoreError) {
+        tracing::error!(%error, "the index cannot be written; it is brought up to the journal at the next start");
+        self.index_lost = true;
+        self.index_dirty = false;
     }
 
     /// Blobs that a machine names and the index does not (yet).

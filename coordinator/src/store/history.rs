@@ -21,22 +21,34 @@ use super::{StoreError, blobs::sync_dir, open::JOURNAL};
 const HISTORY: &str = "history";
 const DIGEST_BYTES: usize = 32;
 
+/// How often a journal is read that changes under the reader.
+const READS_MAX: u32 = 3;
+
 /// Entries of one run, oldest first, each with its number.
 pub(crate) type History = Vec<(u64, Entry)>;
 
 /// Everything that is left of a run's history up to entry `last`.
 pub(super) fn read(dir: &Path, run: &Name, last: u64) -> Result<History, StoreError> {
     let mut found = BTreeMap::new();
+    // The journal first: what is dropped from it meanwhile was kept before.
+    for attempt in 1.. {
+        let visited = visit(dir, last, |seq, name, entry| {
+            if name == run {
+                found.insert(seq, entry);
+            }
+        });
+        match visited {
+            Ok(()) => break,
+            // A segment may be dropped under the reader; then the next look finds it gone.
+            Err(error) if attempt >= READS_MAX => return Err(error),
+            Err(_) => {}
+        }
+    }
     for path in kept(&dir.join(HISTORY).join(run.as_str()))? {
         let bytes = fs::read(&path).map_err(StoreError::io("read", &path))?;
+        // What was kept and is still in the journal is the same entry.
         found.extend(decode(&path, &bytes)?);
     }
-    visit(dir, last, |seq, name, entry| {
-        if name == run {
-            // What was kept and is still in the journal is the same entry.
-            found.insert(seq, entry);
-        }
-    })?;
     Ok(found.into_iter().collect())
 }
 

@@ -46,7 +46,13 @@ impl Log {
         let queue = Arc::new(Queue { state: Mutex::new(state), filled: Condvar::new() });
         let (tell, durable) = watch::channel(journal.durable());
         let writer = Writer { queue: queue.clone(), journal, follower, tell };
-        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
+        let run = move || {
+            // The panic hook has logged it. Without this thread nothing would ever be acknowledged again.
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run())).is_err() {
+                stop(&"the journal's thread panicked");
+            }
+        };
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(run)?;
         Ok(Self { queue, durable, thread: Mutex::new(Some(thread)) })
     }
 
@@ -122,18 +128,11 @@ impl Writer {
             self.tell.send_replace(self.journal.durable());
             let first = self.journal.durable() + 1 - batch.len() as u64;
             for (seq, (entry, _)) in (first..).zip(batch) {
-                if let Err(error) = self.follower.take(seq, entry) {
-                    stop(&error);
-                }
+                self.follower.take(seq, entry);
             }
-            if let Err(error) = self.follower.rest(&self.journal) {
-                stop(&error);
-            }
+            self.follower.rest(&self.journal);
         }
-        if let Err(error) = self.follower.close() {
-            // The next start takes it from the journal.
-            tracing::warn!(%error, "the index was not brought up to date");
-        }
+        self.follower.close();
     }
 
     /// What has gathered; `None` when nothing more will come. Waits for it, and lets the follower do what is due.
@@ -154,9 +153,7 @@ impl Writer {
             state = woken;
             if waited.timed_out() && state.waiting.is_empty() {
                 drop(state);
-                if let Err(error) = self.follower.rest(&self.journal) {
-                    stop(&error);
-                }
+                self.follower.rest(&self.journal);
                 state = self.queue.lock();
             }
         }
@@ -196,9 +193,9 @@ impl Writer {
     }
 }
 
-/// A journal that cannot be written ends the process, at once: nobody knows what is on the disk after a failed
+/// A disk that does not keep what it was given ends the process, at once: nobody knows what is on the disk after a failed
 /// fsync, and a second one may lie (Rebello et al. 2020, "Can applications recover from fsync failures?").
-fn stop(error: &dyn std::fmt::Display) -> ! {
-    tracing::error!(%error, "the journal cannot be written: this process ends now; nothing that was acknowledged is lost, start it again");
+pub(super) fn stop(error: &dyn std::fmt::Display) -> ! {
+    tracing::error!(%error, "what must be durable cannot be made so: this process ends now; nothing that was acknowledged is lost, start it again");
     std::process::exit(1);
 }

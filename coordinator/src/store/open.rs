@@ -45,7 +45,7 @@ impl Store {
         let mut notes = Vec::new();
         let blobs = Arc::new(Blobs::open(dir.join(BLOBS))?);
         let (journal_dir, index_dir) = (dir.join(JOURNAL), dir.join(INDEX));
-        let index = open_index(&index_dir, &mut notes)?;
+        let index = open_index(&index_dir, journal_dir.exists(), &mut notes)?;
         if !journal_dir.exists() && index.seq()? == 0 && index.pairs("").next().is_some() {
             let runs = migrate::migrate(dir, &index, &blobs, options.lease_ms)?;
             notes.push(format!("made a journal for a home of an earlier release, with {runs} runs"));
@@ -80,7 +80,7 @@ impl Store {
         let full = |error| StoreError::Snapshot(error);
         let seq = journal.append(&boot.encode()).map_err(|error| full(error.into()))?;
         journal.sync().map_err(full)?;
-        follower.take(seq, boot)?;
+        follower.take(seq, boot);
         let runs: BTreeMap<Name, Replay> = follower.runs.clone();
         let log =
             Log::start(journal, follower).map_err(StoreError::io("start the journal's thread of", dir))?;
@@ -94,10 +94,10 @@ impl Store {
     fn settle(&self) -> Result<(), StoreError> {
         for mut record in self.scan::<RunRecord>("run/")? {
             let Ok(name) = record.run.parse::<Name>() else { continue };
-            let runs = self.runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let Some(replay) = runs.get(&name) else { continue };
-            let planned = replay.machine.plan().rounds;
-            let (state, cause) = replay.ending().unwrap_or((super::RunState::Active, String::new()));
+            let ended =
+                self.look_at_run(&name, |replay| Some((replay.ending()?, replay.machine.plan().rounds)));
+            // One that goes on is not looked at: it may have been given up because files of it are damaged.
+            let Some(((state, cause), planned)) = ended.flatten() else { continue };
             if (record.state, record.rounds) != (state, planned) {
                 (record.state, record.cause, record.rounds) = (state, cause, planned);
                 let mut changes = super::Changes::default();
@@ -117,12 +117,14 @@ pub(super) fn journal_options() -> journal::Options {
     journal::Options { segment_bytes, crash: crash_point, torn: cfg!(debug_assertions), ..defaults }
 }
 
-/// Opens the index; a damaged one is set aside for a new one.
-fn open_index(dir: &Path, notes: &mut Vec<String>) -> Result<Index, StoreError> {
+/// Opens the index; a damaged one is set aside for a new one, where a journal can fill that.
+fn open_index(dir: &Path, replaceable: bool, notes: &mut Vec<String>) -> Result<Index, StoreError> {
     let error = match Index::open(dir.to_owned()).and_then(|index| index.seq().map(|_| index)) {
         Ok(index) => return Ok(index),
         // Permissions and full disks are no damage.
-        Err(error @ StoreError::Io { .. }) => return Err(error),
+        Err(error @ (StoreError::Io { .. } | StoreError::Index(sled::Error::Io(_)))) => return Err(error),
+        // A home of an earlier release has nothing else.
+        Err(error) if !replaceable => return Err(error),
         Err(error) => error,
     };
     let aside = index::set_aside(dir, service::clock::unix_ms())?;

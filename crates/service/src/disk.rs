@@ -1,6 +1,6 @@
 //! How much room a file system has.
 
-use std::{io, path::Path};
+use std::{fs::File, io, path::Path};
 
 /// Bytes of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,14 @@ pub fn space(path: &Path) -> io::Result<Space> {
     Ok(Space { available: bytes(found.f_bavail), total: bytes(found.f_blocks) })
 }
 
+/// Makes everything durable that was written to the file system that holds `path`.
+///
+/// # Errors
+/// Something could not be written, or `path` not be opened.
+pub fn sync(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,5 +39,7 @@ mod tests {
         let space = space(dir.path()).unwrap();
         assert!(space.total > 0 && space.available <= space.total, "{space:?}");
         assert!(super::space(&dir.path().join("none")).is_err());
+        sync(dir.path()).unwrap();
+        assert!(sync(&dir.path().join("none")).is_err());
     }
 }

@@ -5,7 +5,7 @@ use crate::{Effect, MemberState, Outcome, Phase, cohort};
 
 /// Reasons that a cause quotes, and characters of each: they are foreign text.
 const REASONS_MAX: usize = 4;
-const REASON_LEN_MAX: usize = 200;
+pub(super) const REASON_LEN_MAX: usize = 200;
 
 impl Machine {
     /// Waits for the workers of the next round, without one in progress.

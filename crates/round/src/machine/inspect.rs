@@ -3,7 +3,7 @@ use params::{Digest, Name};
 use super::{Machine, Touched, duration};
 use crate::{
     Assignment, Committed, DataPlan, Evaluation, Event, Lease, Member, MemberState, Millis, Phase, Plan,
-    Standing, WorkKind,
+    Session, Standing, WorkKind,
 };
 
 impl Machine {
@@ -52,6 +52,11 @@ impl Machine {
             examples_max: work.examples_max,
             deadline: self.deadline,
         })
+    }
+
+    /// The process of this worker that holds a lease; `None`: it is away.
+    pub fn session(&self, worker: &Name) -> Option<Session> {
+        self.roster.workers.get(worker).filter(|known| known.present)?.session
     }
 
     /// All workers that the run has heard of, sorted by name.

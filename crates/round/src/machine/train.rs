@@ -1,6 +1,6 @@
 use params::{Digest, Name};
 
-use super::{Machine, Work, count32};
+use super::{Machine, Work, count32, gather::REASON_LEN_MAX};
 use crate::{Effect, GivenUp, Lease, MemberState, Note, Outcome, Phase, Refusal};
 
 impl Machine {
@@ -59,6 +59,8 @@ impl Machine {
             Self::reject(worker, lease, Refusal::Stale, out);
             return;
         }
+        // It is kept for the whole run, and it is foreign text.
+        let reason: String = reason.chars().take(REASON_LEN_MAX).collect();
         self.lose(&worker, reason.clone(), out);
         self.exclude(&worker, reason, out);
         self.declined = true;
