@@ -32,6 +32,7 @@ impl Machine {
         self.members.clear();
         self.working = 0;
         self.owed.clear();
+        self.owed_lost = 0;
         self.candidate = None;
         self.accepted = Accepted::default();
     }
