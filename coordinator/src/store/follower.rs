@@ -89,10 +89,18 @@ impl Follower {
     /// One entry, which is durable.
     pub(super) fn take(&mut self, seq: u64, entry: Entry) -> Result<(), StoreError> {
         self.replay(seq, entry.what);
-        self.index.apply(seq, &entry.changes)?;
         self.index_dirty = true;
-        self.overlay.lock().unwrap_or_else(PoisonError::into_inner).forget(seq, &entry.changes);
+        // Most entries are steps of a run that no record tells of: the index learns of them by their number.
+        if !entry.changes.is_empty() {
+            self.index.apply(seq, &entry.changes)?;
+            self.overlay.lock().unwrap_or_else(PoisonError::into_inner).forget(seq, &entry.changes);
+        }
         Ok(())
+    }
+
+    /// The index has taken in everything up to now.
+    pub(super) fn mark_index(&self) -> Result<(), StoreError> {
+        self.index.apply(self.seq, &[])
     }
 
     /// What an entry says beside its changes.
@@ -121,6 +129,7 @@ impl Follower {
     pub(super) fn rest(&mut self, journal: &Journal) -> Result<(), StoreError> {
         let now = self.clock.now_ms();
         if self.index_dirty && now.saturating_sub(self.index_synced_ms) >= INDEX_SYNC_MS {
+            self.mark_index()?;
             self.index.sync()?;
             self.index_dirty = false;
             self.index_synced_ms = now;
@@ -128,6 +137,8 @@ impl Follower {
         let due = self.seq.saturating_sub(self.snapshot_seq) >= self.compaction.every;
         let free = self.working.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
         if due && free {
+            // A snapshot that the index has not reached makes the next start build it anew.
+            self.mark_index()?;
             self.snapshot_seq = self.seq;
             self.working = Some(compact::start(self, journal)?);
         }
@@ -139,6 +150,7 @@ impl Follower {
             // It has logged why, if it panicked.
             let _ = working.join();
         }
+        self.mark_index()?;
         self.index.sync()
     }
 
