@@ -8,9 +8,11 @@
 mod federation;
 mod http;
 mod jobs;
+mod measure;
 mod process;
 
 pub use federation::{Federation, Ran, Site, digests, nightly, run_program};
 pub use http::http;
 pub use jobs::{IRIS, Job, Load};
+pub use measure::{Usage, syncs_per_second, usage};
 pub use process::{Process, wait_for};

@@ -11,6 +11,9 @@ use std::{
 /// The longest that anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Built with optimisation: the programs are too, and their logs do not slow them down.
+const MEASURING: bool = !cfg!(debug_assertions);
+
 /// Waits until `condition` gives a value; panics with `what` when it never does.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     #[allow(clippy::disallowed_methods)]
@@ -31,7 +34,14 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let folder = FOLDER.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "--workspace", "--bins"]).current_dir(root);
+        build.args(["build", "--quiet", "--locked", "--bins"]).current_dir(root);
+        match MEASURING {
+            // What is measured here trains nothing: libtorch would only cost minutes.
+            true => {
+                build.args(["--release", "--no-default-features", "-p=cli", "-p=coordinator", "-p=worker"])
+            }
+            false => build.arg("--workspace"),
+        };
         let built = build.status().expect("cargo runs, it built this test");
         assert!(built.success(), "the binaries do not build");
         // target/<profile>/deps/<this test>
@@ -51,12 +61,14 @@ pub struct Process {
 impl Process {
     /// Starts a program of this workspace, with `env` beside the variables of this test.
     pub fn start(name: &str, args: &[String], log: PathBuf, env: &[(&str, &str)]) -> Self {
+        let level =
+            if MEASURING { "info" } else { "debug,h2=info,hyper=info,tower=info,sled=info,rustls=info" };
         let out = File::create(&log).expect("create log");
         let err = out.try_clone().expect("share log");
         let child = Command::new(program(name))
             .args(args)
             .env_remove("CONCLAVE_HOME")
-            .env("CONCLAVE_LOG", "debug,h2=info,hyper=info,tower=info,sled=info,rustls=info")
+            .env("CONCLAVE_LOG", level)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(out)
@@ -64,6 +76,11 @@ impl Process {
             .spawn()
             .unwrap_or_else(|e| panic!("start {name}: {e}"));
         Self { child, log }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it printed so far.

@@ -26,12 +26,9 @@ const LOCK_FILE: &str = "run.lock";
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<Exit, Error> {
     telemetry::init("info")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // Computing has its own thread; what is left here waits for the network.
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(Error::Start)?;
+    // Computing and files have threads of their own. What is left here waits for the network, on one thread: a
+    // call costs no switch between two.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
     let ended = runtime.block_on(async {
         match args.command {
             Command::Join(join) => self::join(join, args.output).await.map(|()| Exit::Success),

@@ -64,15 +64,13 @@ struct Committed {
 }
 
 /// A round that is to be committed.
-pub(crate) struct Publication<'a> {
+pub(crate) struct Publication {
     /// Of the version; it gets its number here.
     pub(crate) manifest: Manifest,
     /// The run with this round in it.
-    pub(crate) run: &'a RunRecord,
+    pub(crate) run: RunRecord,
     /// The metric that [`BEST`] goes by.
-    pub(crate) metric: &'static str,
-    /// Whether a value of the metric is better than another.
-    pub(crate) prefer: &'a dyn Fn(f64, f64) -> bool,
+    pub(crate) metric: job::Metric,
     /// What the journal's entry says beside the changes.
     pub(crate) what: What,
 }
@@ -198,7 +196,7 @@ impl Registry {
     /// Commits a round: gives the version its number and adds version, round, run, aliases and the machine's event to
     /// the journal, as one entry. The weights must be durable before. Nobody sees the version until
     /// [`Registry::show`].
-    pub(crate) fn publish(&self, publication: &Publication<'_>) -> Result<Published, RegistryError> {
+    pub(crate) fn publish(&self, publication: &Publication) -> Result<Published, RegistryError> {
         let mut publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut manifest = publication.manifest.clone();
         let model = manifest.model.clone();
@@ -223,7 +221,7 @@ impl Registry {
         }
         let record = version(&manifest, &stored);
         let best = is_best(&record, committed.best.as_deref(), publication);
-        let run = publication.run;
+        let run = &publication.run;
         let mut changes = Changes::default();
         // Zero-padded, so that the order of keys is the order of numbers.
         changes.put(&format!("version/{model}/{:012}", record.version), &record)?;
@@ -258,10 +256,11 @@ impl Registry {
 }
 
 /// Whether the version is better than the one that has the alias now.
-fn is_best(record: &VersionRecord, before: Option<&VersionRecord>, publication: &Publication<'_>) -> bool {
-    let Some(value) = record.metrics.get(publication.metric) else { return false };
-    let than = before.and_then(|before| before.metrics.get(publication.metric));
-    than.is_none_or(|than| (publication.prefer)(*value, *than))
+fn is_best(record: &VersionRecord, before: Option<&VersionRecord>, publication: &Publication) -> bool {
+    let word = publication.metric.word();
+    let Some(value) = record.metrics.get(word) else { return false };
+    let than = before.and_then(|before| before.metrics.get(word));
+    than.is_none_or(|than| publication.metric.better(*value, *than))
 }
 
 fn version(manifest: &Manifest, stored: &BlobRecord) -> VersionRecord {

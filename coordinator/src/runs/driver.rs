@@ -260,7 +260,7 @@ impl Driver {
             (attempt, values, fault)
         };
         // A thread costs more than looking at a small update.
-        if self.context.layout.elements() <= super::INLINE_ELEMENTS {
+        if self.is_small() {
             let (attempt, values, fault) = judge();
             self.attempt = Some(attempt);
             return (values, fault);
@@ -436,8 +436,8 @@ impl Driver {
             attempt.fold(&values, examples);
             attempt
         };
-        let small = self.context.layout.elements() <= super::INLINE_ELEMENTS;
-        self.attempt = Some(if small { fold() } else { self.shared.tasks.blocking("fold", fold).await? });
+        self.attempt =
+            Some(if self.is_small() { fold() } else { self.shared.tasks.blocking("fold", fold).await? });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use service::fault::crash_point;
 
 use super::{DriveError, driver::Driver};
 use crate::{
-    registry::{self, Manifest, Publication},
+    registry::{self, Manifest, Publication, Published},
     store::{CARRIED_MAX, StoreError},
 };
 
@@ -55,8 +55,11 @@ impl Driver {
             };
             Ok((made, bytes, weights, optimizer, carry))
         };
-        let (made, bytes, (digest, weights_bytes), optimizer, carry) =
-            self.off_thread("aggregate", work).await??;
+        // A small model is made before a thread would have started, and its bytes go into the journal.
+        let (made, bytes, (digest, weights_bytes), optimizer, carry) = match self.is_small() {
+            true => work()?,
+            false => self.shared.tasks.blocking("aggregate", work).await??,
+        };
         self.model = (digest, bytes.into());
         self.made = Some(made);
         self.met.carry = carry;
@@ -93,22 +96,9 @@ impl Driver {
         let now = self.now();
         let step = Step { run: self.context.run.clone(), now, event: event.clone(), aside: Aside::None };
         let metric = self.context.job.evaluate.metric;
-        let (shared, shutdown) = (self.shared.clone(), self.shared.tasks.shutdown().clone());
-        let work = move || -> Result<_, DriveError> {
-            crash_point("before-commit");
-            let prefer = |value: f64, than: f64| metric.better(value, than);
-            let publication = Publication {
-                manifest,
-                run: &record,
-                metric: metric.word(),
-                prefer: &prefer,
-                what: What::Step(step),
-            };
-            let publish = || shared.registry.publish(&publication);
-            let published = until_room(publish, || shutdown.is_cancelled())?;
-            Ok((published, record))
-        };
-        let (published, record) = self.off_thread("publish", work).await??;
+        let publication = Publication { manifest, run: record.clone(), metric, what: What::Step(step) };
+        crash_point("before-commit");
+        let published = self.commit(publication).await?;
         self.appended = published.seq;
         self.committed_at = Some(now);
         self.shared.store.durable(published.seq).await?;
@@ -120,6 +110,28 @@ impl Driver {
         self.base = made.weights;
         self.optimizer = Some(made.optimizer).filter(|state| !state.is_empty());
         Ok((event, Aside::None))
+    }
+
+    /// Adds the round to the journal. That takes two small writes, unless the disk is full: then it waits for room,
+    /// on a thread that may.
+    async fn commit(&self, publication: Publication) -> Result<Published, DriveError> {
+        let (shared, shutdown) = (self.shared.clone(), self.shared.tasks.shutdown().clone());
+        if self.is_small() {
+            match shared.registry.publish(&publication) {
+                Err(error) if error.is_full_disk() => {}
+                result => return Ok(result?),
+            }
+        }
+        let work = move || {
+            let publish = || shared.registry.publish(&publication);
+            until_room(publish, || shutdown.is_cancelled())
+        };
+        Ok(self.shared.tasks.blocking("publish", work).await??)
+    }
+
+    /// Whether a thread costs more than what is to be done with the model.
+    pub(super) fn is_small(&self) -> bool {
+        self.context.layout.elements() <= super::INLINE_ELEMENTS
     }
 
     /// Whether the version is better than every one before in this run, by the metric of the job.
@@ -140,15 +152,6 @@ impl Driver {
         {
             self.model = (digest, bytes.into());
         }
-    }
-
-    /// On a thread that may block; small models are done with before a thread would have started.
-    async fn off_thread<T: Send + 'static>(
-        &self,
-        name: &'static str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, DriveError> {
-        Ok(self.shared.tasks.blocking(name, work).await?)
     }
 }
 

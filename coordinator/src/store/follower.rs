@@ -93,16 +93,20 @@ impl Follower {
     /// One entry, which is durable.
     pub(super) fn take(&mut self, seq: u64, entry: Entry) {
         self.replay(seq, entry.what);
-        if self.index_lost {
+        self.index_dirty = true;
+        // Most entries are steps of a run that no record tells of: the index learns of them by their number.
+        if self.index_lost || entry.changes.is_empty() {
             return;
         }
         match self.index.apply(seq, &entry.changes) {
-            Ok(()) => {
-                self.index_dirty = true;
-                self.overlay.lock().unwrap_or_else(PoisonError::into_inner).forget(seq, &entry.changes);
-            }
+            Ok(()) => self.overlay.lock().unwrap_or_else(PoisonError::into_inner).forget(seq, &entry.changes),
             Err(error) => self.lose_index(&error),
         }
+    }
+
+    /// The index has taken in everything up to now.
+    pub(super) fn mark_index(&self) -> Result<(), StoreError> {
+        self.index.apply(self.seq, &[])
     }
 
     /// What an entry says beside its changes.
@@ -138,6 +142,8 @@ impl Follower {
         let free = self.working.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
         // A snapshot holds the index: one that lacks something must not become one.
         if due && free && !self.index_lost {
+            // One that the index has not reached makes the next start build it anew.
+            self.sync_index();
             self.snapshot_seq = self.seq;
             match compact::start(self, journal) {
                 Ok(working) => self.working = Some(working),
@@ -157,7 +163,7 @@ impl Follower {
 
     fn sync_index(&mut self) {
         if !self.index_lost
-            && let Err(error) = self.index.sync()
+            && let Err(error) = self.mark_index().and_then(|()| self.index.sync())
         {
             self.lose_index(&error);
         }

@@ -73,6 +73,7 @@ impl Store {
         if rebuilt {
             notes.push("rebuilt the index from the journal".to_owned());
         }
+        follower.mark_index()?;
         index.sync()?;
         let epoch = follower.epoch + 1;
         let boot = What::Boot { epoch, version: env!("CARGO_PKG_VERSION").to_owned() };
@@ -164,7 +165,9 @@ impl Replaying {
                 }
                 if self.rebuilt || seq > self.index_seq {
                     self.rebuilt |= self.index_seq == 0 && seq == 1;
-                    self.follower.index.apply(seq, &entry.changes)?;
+                    if !entry.changes.is_empty() {
+                        self.follower.index.apply(seq, &entry.changes)?;
+                    }
                 }
                 self.follower.replay(seq, entry.what);
             }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use params::{Digest, Name};
 
-use crate::{Committed, Effect, Event, Lease, MemberState, Millis, Phase, Plan, Refusal, Session};
+use crate::{Committed, DataPlan, Effect, Event, Lease, MemberState, Millis, Phase, Plan, Refusal, Session};
 use leases::Leases;
 use roster::Roster;
 
@@ -35,6 +35,8 @@ pub use saved::{Saved, SavedMember, SavedWorker};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     plan: Plan,
+    /// Shards of the plan that are not empty: one worker more costs no walk over all of them.
+    shards_usable: usize,
     committed: Committed,
     phase: Phase,
     /// The latest time seen: a clock that goes back stands still here.
@@ -69,6 +71,8 @@ pub struct Machine {
     accepted: Accepted,
     /// Updates of the open round that were acknowledged before a restart, and whose bytes are wanted again.
     owed: BTreeMap<Name, Digest>,
+    /// How many of those their workers will not send: these are lost.
+    owed_lost: usize,
     /// What was accepted in the last committed round: a worker that missed the answer asks again.
     accepted_before: Accepted,
     /// A stop that arrived while a round was being committed.
@@ -131,8 +135,13 @@ impl Machine {
     /// `lease_base` is the first lease; take a random one, so that the leases of an earlier process
     /// never match. If all rounds are committed, the first step ends the run, unless it adds rounds.
     pub fn new(plan: Plan, from: Committed, lease_base: Lease, now: Millis) -> Self {
+        let shards_usable = match &plan.data {
+            DataPlan::Hosted { shards } => shards.iter().filter(|size| **size > 0).count(),
+            DataPlan::Private => 0,
+        };
         Self {
             plan,
+            shards_usable,
             committed: from,
             phase: Phase::Gathering,
             now,
@@ -152,6 +161,7 @@ impl Machine {
             candidate: None,
             accepted: Accepted::default(),
             owed: BTreeMap::new(),
+            owed_lost: 0,
             accepted_before: Accepted::default(),
             stop: None,
             unimproved: 0,
@@ -234,11 +244,16 @@ impl Machine {
         lease
     }
 
-    /// The one place where the state of a member changes, so that the number of open works is right.
+    /// The one place where the state of a member changes, so that the numbers of open works and of lost
+    /// ones are right.
     fn set_state(&mut self, name: &Name, state: MemberState) {
         let Some(work) = self.members.get_mut(name) else { return };
         let open = |state: &MemberState| usize::from(matches!(state, MemberState::Working { .. }));
+        let lost = |state: &MemberState| usize::from(*state == MemberState::Lost);
         self.working = self.working + open(&state) - open(&work.state);
+        if !self.owed.is_empty() && self.owed.contains_key(name) {
+            self.owed_lost = self.owed_lost + lost(&state) - lost(&work.state);
+        }
         work.state = state;
         self.touch_work(name);
     }

@@ -44,7 +44,7 @@ impl Cache {
 
     /// Adds bytes that were verified against `digest`, and drops what is too many.
     pub(crate) fn put(&self, digest: Digest, bytes: &[u8]) -> Result<(), FileError> {
-        replace(&self.path(digest), &[bytes], false)?;
+        replace(&self.path(digest), bytes)?;
         let files = oldest_first(&self.dir, EXTENSION)?;
         let old = files.len().saturating_sub(FILES_MAX);
         files.iter().filter(|path| **path != self.path(digest)).take(old).for_each(|path| {

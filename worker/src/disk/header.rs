@@ -11,6 +11,9 @@ use round::worker::Kept;
 
 const MAGIC: [u8; 8] = *b"CNCLVUPD";
 
+/// In the place of the magic: the file holds nothing that is wanted.
+pub(super) const BLANK: [u8; 8] = [0; 8];
+
 /// Of this layout.
 const FORMAT: u32 = 1;
 
@@ -20,6 +23,9 @@ pub(crate) enum HeaderError {
     /// They end too early, or cannot be read.
     #[error("the header cannot be read: {0}")]
     Read(#[from] io::Error),
+    /// An update that was forgotten.
+    #[error("it holds no update")]
+    Blank,
     /// Another kind of file.
     #[error("it is no kept update")]
     Magic,
@@ -67,8 +73,10 @@ impl Header {
     /// Reads one, and not a byte more.
     pub(super) fn read(from: impl Read) -> Result<Self, HeaderError> {
         let mut fields = Fields { from, hasher: Hasher::new() };
-        if fields.take::<8>()? != MAGIC {
-            return Err(HeaderError::Magic);
+        match fields.take()? {
+            MAGIC => {}
+            BLANK => return Err(HeaderError::Blank),
+            _ => return Err(HeaderError::Magic),
         }
         let format = u32::from_le_bytes(fields.take()?);
         if format != FORMAT {

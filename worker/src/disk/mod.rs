@@ -18,30 +18,24 @@ use service::files::FileError;
 /// The end of the name of a file that is being written.
 const TEMPORARY: &str = "tmp";
 
-/// Writes or replaces a file with mode 0600 from its parts, without putting them together in memory: after
-/// a crash it is the old or the new one. `durable`: it is there after a power cut, once this returns.
-fn replace(path: &Path, parts: &[&[u8]], durable: bool) -> Result<(), FileError> {
+/// Writes or replaces a file with mode 0600: after a crash of the process it is the old or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let tmp = path.with_extension(TEMPORARY);
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        if durable {
-            file.sync_all()?;
-        }
+        file.write_all(bytes)?;
         fs::rename(&tmp, path)
     };
-    if let Err(error) = write() {
+    write().map_err(|error| {
         // A full disk gets its space back.
         let _ = fs::remove_file(&tmp);
-        return Err(at("write", path)(error));
-    }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    match durable {
-        true => File::open(folder).and_then(|dir| dir.sync_all()).map_err(at("sync folder", folder)),
-        false => Ok(()),
-    }
+        at("write", path)(error)
+    })
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder).and_then(|dir| dir.sync_all())
 }
 
 /// The files of a folder whose names end in `extension`, oldest first. Leftovers of writers that were

@@ -1,9 +1,16 @@
-//! Trained updates, until their round is over: `spool/KEY.update`.
+//! Trained updates, until their round is over: `spool/N.update`.
+//!
+//! An update that is not wanted any more leaves its file to the next one, which is written over it: that
+//! costs one wait for the disk, where a new name in a folder costs three. A crash in the middle leaves a file
+//! that does not match its digests, and what it held was not wanted.
 
 use std::{
-    fs::{self, File},
-    io::{BufReader, Read},
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{BufReader, Read, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use params::{Digest, Hasher};
@@ -14,8 +21,8 @@ use crate::error::chain;
 
 use super::{
     at,
-    header::{Header, HeaderError},
-    oldest_first, replace,
+    header::{BLANK, Header, HeaderError},
+    oldest_first, sync_folder,
 };
 
 const FOLDER: &str = "spool";
@@ -24,10 +31,24 @@ const EXTENSION: &str = "update";
 /// How much of a payload is looked at in one go.
 const PIECE: usize = 1 << 16;
 
+/// A larger file is not left to the next update: its space is given back.
+const LEFT_BYTES_MAX: u64 = 1 << 20;
+
 /// The folder. Its files hold what the coordinator is sent, and are for their owner only.
 #[derive(Clone, Debug)]
 pub(crate) struct Spool {
     dir: PathBuf,
+    /// Held while a file is read or written: nobody reads what another update is written over.
+    files: Arc<Mutex<Files>>,
+}
+
+/// What is in the folder.
+#[derive(Debug, Default)]
+struct Files {
+    /// The file of each update, by the key of its work.
+    used: BTreeMap<Digest, PathBuf>,
+    /// Files to be written over, no more than there were updates at once.
+    free: Vec<PathBuf>,
 }
 
 /// Why a kept update cannot be used.
@@ -47,34 +68,55 @@ pub(crate) enum SpoolError {
     /// The payload is not the one that was written.
     #[error("{}: the payload does not match its digest", .0.display())]
     Damaged(PathBuf),
+    /// It was forgotten.
+    #[error("no update is kept for work {}", .0.short())]
+    Gone(Digest),
 }
 
 impl Spool {
     /// Opens the folder in `home`, and gives what is in it, verified, oldest first. A damaged file is
     /// removed: its update is trained again if it is wanted.
     pub(crate) fn open(home: &Path) -> Result<(Self, Vec<Kept>), FileError> {
-        let spool = Self { dir: home.join(FOLDER) };
-        files::create_private_dir(&spool.dir)?;
-        let mut kept = Vec::new();
-        for path in oldest_first(&spool.dir, EXTENSION)? {
+        let dir = home.join(FOLDER);
+        files::create_private_dir(&dir)?;
+        let (mut found, mut files) = (Vec::<(PathBuf, Kept)>::new(), Files::default());
+        for path in oldest_first(&dir, EXTENSION)? {
             match verify(&path) {
-                Ok(header) if spool.path(header.kept.key) == path => kept.push(header.kept),
-                Ok(_) => discard(&path, &SpoolError::Damaged(path.clone())),
+                Ok(header) => found.push((path, header.kept)),
+                Err(SpoolError::Header { wrong: HeaderError::Blank, .. }) => files.free.push(path),
                 Err(error) => discard(&path, &error),
             }
         }
-        Ok((spool, kept))
+        // One that was forgotten may be back after a power cut: the later round of a run counts.
+        let stale = |kept: &Kept| found.iter().any(|(_, k)| k.run == kept.run && k.round > kept.round);
+        let (old, kept): (Vec<_>, Vec<_>) = found.iter().cloned().partition(|(_, kept)| stale(kept));
+        files.free.extend(old.into_iter().map(|(path, _)| path));
+        files.used = kept.iter().map(|(path, kept)| (kept.key, path.clone())).collect();
+        let kept = kept.into_iter().map(|(_, kept)| kept).collect();
+        Ok((Self { dir, files: Arc::new(Mutex::new(files)) }, kept))
     }
 
     /// Makes an update durable.
     pub(crate) fn keep(&self, kept: &Kept, train_loss: f64, payload: &[u8]) -> Result<(), FileError> {
         let header = Header { kept: kept.clone(), train_loss }.encode();
-        replace(&self.path(kept.key), &[&header, payload], true)
+        let mut files = self.files();
+        let path = files.free.pop().unwrap_or_else(|| files.new_path(&self.dir));
+        if let Err(error) = write(&path, &header, payload) {
+            // A full disk gets its space back.
+            let _ = fs::remove_file(&path);
+            return Err(at("write", &path)(error));
+        }
+        // The same work was done again: the older file is not needed.
+        match files.used.insert(kept.key, path) {
+            Some(older) => files.leave(older),
+            None => Ok(()),
+        }
     }
 
     /// The payload and the train loss of an update, verified. A damaged one is removed.
     pub(crate) fn read(&self, kept: &Kept) -> Result<(Vec<u8>, f64), SpoolError> {
-        let path = self.path(kept.key);
+        let mut files = self.files();
+        let path = files.used.get(&kept.key).cloned().ok_or(SpoolError::Gone(kept.key))?;
         let read = || {
             let (mut file, header) = open(&path)?;
             let mut payload = Vec::new();
@@ -84,16 +126,65 @@ impl Spool {
             }
             Ok((payload, header.train_loss))
         };
-        read().inspect_err(|error| discard(&path, error))
+        read().inspect_err(|error| {
+            files.used.remove(&kept.key);
+            discard(&path, error);
+        })
     }
 
-    /// Deletes an update, if it is there.
+    /// Gives up an update, if it is there. It may be back after a power cut; then it is older than the one
+    /// that replaced it.
     pub(crate) fn forget(&self, key: Digest) -> Result<(), FileError> {
-        files::remove(&self.path(key))
+        let mut files = self.files();
+        match files.used.remove(&key) {
+            Some(path) => files.leave(path),
+            None => Ok(()),
+        }
     }
 
-    fn path(&self, key: Digest) -> PathBuf {
-        self.dir.join(format!("{key}.{EXTENSION}"))
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    /// The first name that no file has.
+    fn new_path(&self, dir: &Path) -> PathBuf {
+        let taken = |path: &PathBuf| self.free.contains(path) || self.used.values().any(|used| used == path);
+        let mut paths = (0u64..).map(|number| dir.join(format!("{number}.{EXTENSION}")));
+        paths.find(|path| !taken(path)).unwrap_or_default()
+    }
+
+    /// The file holds nothing that is wanted.
+    fn leave(&mut self, path: PathBuf) -> Result<(), FileError> {
+        let blank = || {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            if file.metadata()?.len() > LEFT_BYTES_MAX {
+                return fs::remove_file(&path).map(|()| false);
+            }
+            file.write_all_at(&BLANK, 0).map(|()| true)
+        };
+        if blank().map_err(at("blank", &path))? {
+            self.free.push(path);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file, over what it holds, so that it is there after a power cut.
+fn write(path: &Path, header: &[u8], payload: &[u8]) -> std::io::Result<()> {
+    let new = !path.exists();
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.write_all(header)?;
+    file.write_all(payload)?;
+    let length = (header.len() + payload.len()) as u64;
+    if file.metadata()?.len() != length {
+        file.set_len(length)?;
+    }
+    file.sync_data()?;
+    match path.parent() {
+        Some(folder) if new => sync_folder(folder),
+        _ => Ok(()),
     }
 }
 
@@ -165,7 +256,8 @@ mod tests {
         found.sort_by(|a, b| a.run.cmp(&b.run));
         assert_eq!(found, [kept("a"), kept("b")]);
         assert_eq!(again.read(&kept("a")).unwrap(), (PAYLOAD.to_vec(), 0.5));
-        let mode = fs::metadata(again.path(kept("a").key)).unwrap().permissions().mode();
+        let path = again.files().used[&kept("a").key].clone();
+        let mode = fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         again.forget(kept("a").key).unwrap();
         again.forget(kept("a").key).unwrap();
@@ -175,33 +267,95 @@ mod tests {
     #[test]
     fn damage_is_noticed_and_removed() {
         let (home, spool) = home();
-        let path = spool.path(kept("a").key);
         spool.keep(&kept("a"), 0.5, PAYLOAD).unwrap();
+        let path = spool.files().used[&kept("a").key].clone();
         let good = fs::read(&path).unwrap();
+        let open = || Spool::open(home.path()).unwrap();
         for at in [0, 9, 20, 60, good.len() - 1] {
             let mut bad = good.clone();
             bad[at] ^= 1;
+            fs::write(&path, &good).unwrap();
+            let (spool, found) = open();
+            assert_eq!(found, [kept("a")]);
             fs::write(&path, &bad).unwrap();
             assert!(spool.read(&kept("a")).is_err(), "byte {at}");
             assert!(!path.exists());
+            assert!(matches!(spool.read(&kept("a")), Err(SpoolError::Gone(_))));
             fs::write(&path, &bad).unwrap();
-            assert_eq!(Spool::open(home.path()).unwrap().1, [], "byte {at}");
+            assert_eq!(open().1, [], "byte {at}");
             assert!(!path.exists());
         }
+        fs::write(&path, &good).unwrap();
+        let (spool, _) = open();
         fs::write(&path, &good[..good.len() - 1]).unwrap();
         assert!(matches!(spool.read(&kept("a")), Err(SpoolError::Damaged(_))));
-        // Whole, under the name of another one.
-        fs::write(spool.path(kept("b").key), &good).unwrap();
-        assert!(spool.read(&kept("b")).is_err());
     }
 
     #[test]
     fn leftovers_of_a_killed_process_are_removed() {
         let (home, spool) = home();
-        let left = spool.path(kept("a").key).with_extension("tmp");
+        let left = spool.dir.join("0.tmp");
         fs::write(&left, b"half").unwrap();
         assert_eq!(Spool::open(home.path()).unwrap().1, []);
         assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_forgotten_update_leaves_its_file_to_the_next_one() {
+        let (home, spool) = home();
+        let names = || {
+            let entries = fs::read_dir(home.path().join(FOLDER)).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let round = |round: u32, payload: &[u8]| Kept {
+            round,
+            key: Digest::of(&round.to_le_bytes()),
+            digest: Digest::of(payload),
+            bytes: payload.len() as u64,
+            ..kept("a")
+        };
+        // Longer and shorter than what was there.
+        for (number, payload) in [(1, PAYLOAD), (2, b"longer weights"), (3, b"w")] {
+            let kept = round(number, payload);
+            spool.keep(&kept, 0.5, payload).unwrap();
+            assert_eq!(spool.read(&kept).unwrap(), (payload.to_vec(), 0.5));
+            assert_eq!(Spool::open(home.path()).unwrap().1, [kept.clone()]);
+            spool.forget(kept.key).unwrap();
+            assert!(matches!(spool.read(&kept), Err(SpoolError::Gone(_))));
+            assert_eq!(names(), ["0.update"]);
+        }
+        let (spool, found) = Spool::open(home.path()).unwrap();
+        assert_eq!(found, []);
+        spool.keep(&round(4, PAYLOAD), 0.5, PAYLOAD).unwrap();
+        spool.keep(&kept("b"), 0.5, PAYLOAD).unwrap();
+        assert_eq!(names(), ["0.update", "1.update"]);
+    }
+
+    #[test]
+    fn a_forgotten_round_that_is_back_does_not_replace_a_later_one() {
+        let (home, spool) = home();
+        let later = Kept { round: 4, key: Digest::of(b"later"), ..kept("a") };
+        spool.keep(&later, 0.5, PAYLOAD).unwrap();
+        // As if the power had gone before the disk knew that it was forgotten; and it looks newer.
+        spool.keep(&kept("a"), 0.5, PAYLOAD).unwrap();
+        let (spool, found) = Spool::open(home.path()).unwrap();
+        assert_eq!(found, [later.clone()]);
+        spool.keep(&kept("b"), 0.5, PAYLOAD).unwrap();
+        assert_eq!(spool.read(&later).unwrap().0, PAYLOAD);
+        assert_eq!(fs::read_dir(home.path().join(FOLDER)).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_large_file_is_given_back() {
+        let (home, spool) = home();
+        let payload = vec![7; LEFT_BYTES_MAX as usize + 1];
+        let large = Kept { digest: Digest::of(&payload), bytes: payload.len() as u64, ..kept("a") };
+        spool.keep(&large, 0.5, &payload).unwrap();
+        assert_eq!(spool.read(&large).unwrap().0, payload);
+        spool.forget(large.key).unwrap();
+        assert_eq!(fs::read_dir(home.path().join(FOLDER)).unwrap().count(), 0);
     }
 
     #[test]
@@ -209,6 +363,6 @@ mod tests {
         let (home, spool) = home();
         fs::remove_dir(home.path().join(FOLDER)).unwrap();
         let error = spool.keep(&kept("a"), 0.5, PAYLOAD).unwrap_err().to_string();
-        assert!(error.contains(&kept("a").key.to_string()), "{error}");
+        assert!(error.contains("spool/0.update"), "{error}");
     }
 }

@@ -179,9 +179,10 @@ mod training {
         let seen = fake.seen(|_| true).await;
         assert_eq!((&seen[1], &seen[2]), (&sent(&first, 1, 5, 0), &sent(&first, 1, 9, 0)));
         assert_eq!(fake.fetches(), 1);
-        let [kept] = &kept_files(&home)[..] else { panic!("one per run") };
+        assert_eq!(kept_files(&home).len(), 1, "one per run");
+        let [kept] = &Spool::open(home.path()).unwrap().1[..] else { panic!("one per run") };
         let next = Assignment::try_from(Work { round: 2, ..first }).unwrap();
-        assert_eq!(kept.file_stem().unwrap().to_str(), Some(next.key.to_string().as_str()));
+        assert_eq!(kept.key, next.key);
     }
 
     #[tokio::test]

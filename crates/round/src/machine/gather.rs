@@ -33,6 +33,7 @@ impl Machine {
         self.working = 0;
         self.closed = false;
         self.owed.clear();
+        self.owed_lost = 0;
         self.candidate = None;
         self.accepted = Accepted::default();
     }

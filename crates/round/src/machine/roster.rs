@@ -127,9 +127,7 @@ impl Machine {
     fn shards_free_count(&self) -> usize {
         match &self.plan.data {
             DataPlan::Private => 0,
-            DataPlan::Hosted { shards } => {
-                shards.iter().filter(|size| **size > 0).count().saturating_sub(self.committed.shards.len())
-            }
+            DataPlan::Hosted { .. } => self.shards_usable.saturating_sub(self.committed.shards.len()),
         }
     }
 }

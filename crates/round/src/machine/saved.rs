@@ -170,6 +170,8 @@ impl Machine {
         machine.candidate = saved.candidate;
         machine.accepted = saved.accepted;
         machine.owed = saved.owed;
+        let lost = |name| machine.members.get(name).is_none_or(|work| work.state == MemberState::Lost);
+        machine.owed_lost = machine.owed.keys().filter(|name| lost(name)).count();
         machine.accepted_before = saved.accepted_before;
         machine.stop = saved.stop;
         machine.unimproved = saved.unimproved;

@@ -81,8 +81,9 @@ impl Machine {
         } else if late {
             self.lose_working("it sent no update before the deadline", out);
             self.fail_attempt(out);
-        } else if done.saturating_add(working) < self.cohort_min() || self.owes_for_ever() {
-            // The others are not to blame, and are not told to be lost.
+        } else if done.saturating_add(working) < self.cohort_min() || self.owed_lost > 0 {
+            // A member handed back what it owes, or there are too few: the others are not to blame, and are
+            // not told to be lost.
             self.fail_attempt(out);
         }
     }
@@ -94,12 +95,6 @@ impl Machine {
         self.owed.contains_key(worker) || (!self.closed && claimed < self.cohort_max())
     }
 
-    /// A member will not send its acknowledged update again: it handed its work back.
-    fn owes_for_ever(&self) -> bool {
-        let lost = |name| self.members.get(name).is_none_or(|work| work.state == MemberState::Lost);
-        self.owed.keys().any(lost)
-    }
-
     /// The work that this worker holds under this lease, if it is open.
     pub(super) fn open_work(&self, worker: &Name, lease: Lease) -> Option<&Work> {
         let open = |work: &&Work| work.lease == lease && matches!(work.state, MemberState::Working { .. });
@@ -107,6 +102,9 @@ impl Machine {
     }
 
     pub(super) fn lose_working(&mut self, reason: &str, out: &mut Vec<Effect>) {
+        if self.working == 0 {
+            return;
+        }
         let members: Vec<Name> = self.members.keys().cloned().collect();
         for worker in members {
             self.lose(&worker, reason.to_owned(), out);
@@ -168,6 +166,9 @@ impl Machine {
 
     /// The round has all that it wants: who still works was picked in excess, and is not to blame.
     fn release_working(&mut self) {
+        if self.working == 0 {
+            return;
+        }
         let members: Vec<Name> = self.members.keys().cloned().collect();
         for name in members {
             if matches!(self.members.get(&name).map(|w| &w.state), Some(MemberState::Working { .. })) {
