@@ -49,6 +49,8 @@ struct Files {
     used: BTreeMap<Digest, PathBuf>,
     /// Files to be written over, no more than there were updates at once.
     free: Vec<PathBuf>,
+    /// Files that are not touched.
+    foreign: Vec<PathBuf>,
 }
 
 /// Why a kept update cannot be used.
@@ -73,6 +75,20 @@ pub(crate) enum SpoolError {
     Gone(Digest),
 }
 
+impl SpoolError {
+    /// Whether the file may well be good: the system does not let it be read now, or another release wrote it. It may
+    /// be the only copy of an update that was acknowledged, so it stays.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Header { wrong: HeaderError::Format(_), .. } => true,
+            Self::Header { wrong: HeaderError::Read(cause), .. } => {
+                cause.kind() != std::io::ErrorKind::UnexpectedEof
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Spool {
     /// Opens the folder in `home`, and gives what is in it, verified, oldest first. A damaged file is
     /// removed: its update is trained again if it is wanted.
@@ -84,6 +100,10 @@ impl Spool {
             match verify(&path) {
                 Ok(header) => found.push((path, header.kept)),
                 Err(SpoolError::Header { wrong: HeaderError::Blank, .. }) => files.free.push(path),
+                Err(error) if error.is_passing() => {
+                    tracing::warn!("a kept update is left alone: {}", chain(&error));
+                    files.foreign.push(path);
+                }
                 Err(error) => discard(&path, &error),
             }
         }
@@ -113,7 +133,8 @@ impl Spool {
         }
     }
 
-    /// The payload and the train loss of an update, verified. A damaged one is removed.
+    /// The payload and the train loss of an update, verified. A damaged one is removed, see
+    /// [`SpoolError::is_passing`].
     pub(crate) fn read(&self, kept: &Kept) -> Result<(Vec<u8>, f64), SpoolError> {
         let mut files = self.files();
         let path = files.used.get(&kept.key).cloned().ok_or(SpoolError::Gone(kept.key))?;
@@ -127,8 +148,10 @@ impl Spool {
             Ok((payload, header.train_loss))
         };
         read().inspect_err(|error| {
-            files.used.remove(&kept.key);
-            discard(&path, error);
+            if !error.is_passing() {
+                files.used.remove(&kept.key);
+                discard(&path, error);
+            }
         })
     }
 
@@ -150,7 +173,11 @@ impl Spool {
 impl Files {
     /// The first name that no file has.
     fn new_path(&self, dir: &Path) -> PathBuf {
-        let taken = |path: &PathBuf| self.free.contains(path) || self.used.values().any(|used| used == path);
+        let taken = |path: &PathBuf| {
+            self.free.contains(path)
+                || self.foreign.contains(path)
+                || self.used.values().any(|used| used == path)
+        };
         let mut paths = (0u64..).map(|number| dir.join(format!("{number}.{EXTENSION}")));
         paths.find(|path| !taken(path)).unwrap_or_default()
     }
@@ -229,6 +256,22 @@ mod tests {
 
     const PAYLOAD: &[u8] = b"weights";
 
+    #[test]
+    fn a_file_of_a_later_release_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(home.path()).unwrap();
+        let path = spool.dir.join("0.update");
+        let mut bytes = Header { kept: kept("a"), train_loss: 0.5 }.encode().to_vec();
+        // The format number stands behind the magic.
+        bytes[8] = 99;
+        fs::write(&path, &bytes).unwrap();
+        let (spool, found) = Spool::open(home.path()).unwrap();
+        assert_eq!(found, []);
+        spool.keep(&kept("b"), 0.5, PAYLOAD).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        assert_eq!(fs::read_dir(&spool.dir).unwrap().count(), 2);
+    }
+
     fn kept(run: &str) -> Kept {
         Kept {
             run: run.parse().unwrap(),
@@ -271,7 +314,7 @@ mod tests {
         let path = spool.files().used[&kept("a").key].clone();
         let good = fs::read(&path).unwrap();
         let open = || Spool::open(home.path()).unwrap();
-        for at in [0, 9, 20, 60, good.len() - 1] {
+        for at in [0, 20, 60, good.len() - 1] {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, &good).unwrap();
@@ -321,7 +364,7 @@ mod tests {
             let kept = round(number, payload);
             spool.keep(&kept, 0.5, payload).unwrap();
             assert_eq!(spool.read(&kept).unwrap(), (payload.to_vec(), 0.5));
-            assert_eq!(Spool::open(home.path()).unwrap().1, [kept.clone()]);
+            assert_eq!(Spool::open(home.path()).unwrap().1, std::slice::from_ref(&kept));
             spool.forget(kept.key).unwrap();
             assert!(matches!(spool.read(&kept), Err(SpoolError::Gone(_))));
             assert_eq!(names(), ["0.update"]);
@@ -341,7 +384,7 @@ mod tests {
         // As if the power had gone before the disk knew that it was forgotten; and it looks newer.
         spool.keep(&kept("a"), 0.5, PAYLOAD).unwrap();
         let (spool, found) = Spool::open(home.path()).unwrap();
-        assert_eq!(found, [later.clone()]);
+        assert_eq!(found, std::slice::from_ref(&later));
         spool.keep(&kept("b"), 0.5, PAYLOAD).unwrap();
         assert_eq!(spool.read(&later).unwrap().0, PAYLOAD);
         assert_eq!(fs::read_dir(home.path().join(FOLDER)).unwrap().count(), 2);

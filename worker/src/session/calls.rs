@@ -2,7 +2,11 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use proto::{convert, v1};
+use proto::{
+    convert,
+    error::{ErrorCode, WireError},
+    v1,
+};
 use round::worker::{Call, Effect, Kept};
 use service::{dial::DialError, task::Tasks};
 use tonic::transport::Channel;
@@ -10,7 +14,8 @@ use tonic::transport::Channel;
 use super::Shell;
 use crate::{
     client::{CallError, Client, Upload},
-    disk::spool::Spool,
+    disk::spool::{Spool, SpoolError},
+    error::chain,
     work::{Assignment, Impossible, Inputs, Task, Update, WorkError},
 };
 
@@ -170,14 +175,22 @@ impl Source {
             Some(update) => (update.payload, update.train_loss),
             None => {
                 let read = self.tasks.blocking("read update", move || spool.read(&kept)).await;
-                // What is wrong with it was logged where it was dropped.
-                let (payload, train_loss) =
-                    read.map_err(|_| WorkError::Lost)?.map_err(|_| WorkError::Lost)?;
+                let (payload, train_loss) = read.map_err(|_| WorkError::Lost)?.map_err(unread)?;
                 (payload.into(), train_loss)
             }
         };
         Ok(Upload { examples, train_loss, announced, payload })
     }
+}
+
+/// What is wrong with a damaged update was logged where it was dropped; what cannot be read now is tried again.
+fn unread(error: SpoolError) -> WorkError {
+    if !error.is_passing() {
+        return WorkError::Lost;
+    }
+    let busy =
+        WireError::new(ErrorCode::Busy, format!("a kept update cannot be read now: {}", chain(&error)));
+    CallError::Refused(busy.retry_after(Duration::from_secs(1))).into()
 }
 
 async fn submit(
