@@ -7,7 +7,7 @@ use std::{
 };
 
 use journal::{
-    Item, Journal, OpenError,
+    Fault, Item, Journal, OpenError,
     entry::{self, Entry, What},
 };
 use params::Name;
@@ -55,17 +55,16 @@ impl Store {
         let follower =
             Follower::new(dir.to_owned(), index.clone(), overlay.clone(), blobs.clone(), options.compaction);
         let mut replaying = Replaying { follower, index_seq: index.seq()?, rebuilt: false };
-        let (mut journal, found) =
-            Journal::open(&journal_dir, journal_options(), &mut |item| replaying.visit(item)).map_err(
-                |error| match error {
-                    OpenError::Fault(fault) => StoreError::from(fault),
-                    OpenError::Visit(error) => error,
-                },
-            )?;
-        let Replaying { mut follower, index_seq, rebuilt } = replaying;
-        if index_seq > journal.durable() {
-            return Err(StoreError::Lost { journal: journal.durable(), index: index_seq });
-        }
+        let options = journal::Options { least: replaying.index_seq, ..journal_options() };
+        let (mut journal, found) = Journal::open(&journal_dir, options, &mut |item| replaying.visit(item))
+            .map_err(|error| match error {
+                OpenError::Fault(Fault::Lost { last, least }) => {
+                    StoreError::Lost { journal: last, index: least }
+                }
+                OpenError::Fault(fault) => StoreError::from(fault),
+                OpenError::Visit(error) => error,
+            })?;
+        let Replaying { mut follower, rebuilt, .. } = replaying;
         if let Some(torn) = &found.torn {
             notes.push(format!("cut {} bytes of an unfinished write off the journal", torn.bytes));
         }

@@ -21,8 +21,8 @@
 //! says with its `synced` that the one in their place was durable. That is damage, and so is anything else that
 //! does not fit: it stops the opening, changes nothing, and is mended by [`recover`].
 //!
-//! What this cannot tell: rot in the last write, before a later one has followed, looks torn. The owner knows which
-//! frame it has seen last, and compares it with [`Journal::durable`] after opening.
+//! What this cannot tell: rot in the last write, before a later one has followed, looks torn. An owner that knows
+//! which frame it has seen last says so ([`Options::least`]), and then it is refused.
 //!
 //! One process writes. A second one is noticed by the length of the segment ([`WriteError::Fenced`]), but
 //! keeping it out is the business of the owner's lock.

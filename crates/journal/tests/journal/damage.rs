@@ -95,6 +95,24 @@ fn a_lost_frame_of_the_last_write_is_torn_until_a_later_one_knows_better() {
 }
 
 #[test]
+fn a_journal_that_ends_before_what_its_owner_knows_is_refused_and_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = tens_per_segment(9);
+    make(dir.path(), options, &tens(3));
+    let knowing = |least| open_with(dir.path(), journal::Options { least, ..options });
+    assert_eq!(knowing(3).unwrap().payloads, tens(3));
+    let path = segment(dir.path(), 1);
+    flip(&path, HEADER + 2 * (HEAD + 10) + HEAD);
+    let before = image(dir.path());
+    let error = knowing(3).err().unwrap();
+    assert!(matches!(error, OpenError::Fault(Fault::Lost { last: 2, least: 3 })), "{error}");
+    assert_eq!(image(dir.path()), before);
+    flip(&path, HEADER + 2 * (HEAD + 10) + HEAD);
+    assert!(matches!(knowing(4), Err(OpenError::Fault(Fault::Lost { last: 3, least: 4 }))));
+    assert_eq!(knowing(3).unwrap().payloads, tens(3));
+}
+
+#[test]
 fn whole_frames_in_the_wrong_place_are_damage() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path(), tens_per_segment(9), &tens(3));
