@@ -5,11 +5,13 @@
 
 #![allow(clippy::panic)] // a harness reports by failing the test
 
+mod disk;
 mod federation;
 mod http;
 mod jobs;
 mod process;
 
+pub use disk::{Disk, command, serve_at, serve_with};
 pub use federation::{Federation, Ran, Site, run_program};
 pub use http::http;
 pub use jobs::{IRIS, Job};
