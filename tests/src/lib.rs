@@ -5,12 +5,14 @@
 
 #![allow(clippy::panic)] // a harness reports by failing the test
 
+mod disk;
 mod federation;
 mod http;
 mod jobs;
 mod measure;
 mod process;
 
+pub use disk::{Disk, command, serve_at, serve_with};
 pub use federation::{Federation, Ran, Site, digests, nightly, run_program};
 pub use http::http;
 pub use jobs::{IRIS, Job, Load};

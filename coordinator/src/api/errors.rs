@@ -34,6 +34,12 @@ pub(super) fn from_registry(error: RegistryError) -> WireError {
         RegistryError::NoModel { .. } | RegistryError::NoVersion { .. } => {
             WireError::not_found(error.to_string())
         }
+        RegistryError::Store(StoreError::Damaged { .. } | StoreError::Missing(_)) => {
+            // No secret, and no passing fault: whoever asks has to know that this version is gone.
+            tracing::error!(%error, "a version cannot be served");
+            let next = "run `conclave-coordinator check` on its host, and restore what it names";
+            WireError::new(ErrorCode::Internal, format!("this version cannot be served: {error}; {next}"))
+        }
         RegistryError::Manifest { .. } | RegistryError::Store(_) => internal(&error),
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use journal::{
-    Item, Journal, OpenError,
-    entry::{self, Entry, What},
+    Fault, Item, Journal, OpenError,
+    entry::{self, Change, Entry, What},
 };
 use params::Name;
 use service::fault::{crash_point, setting};
@@ -22,6 +22,9 @@ use crate::runs::Replay;
 pub(super) const JOURNAL: &str = "journal";
 pub(super) const INDEX: &str = "index";
 pub(super) const BLOBS: &str = "blobs";
+
+/// Changes that the index takes in at once when it is rebuilt.
+const TOGETHER: usize = 512;
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -54,18 +57,24 @@ impl Store {
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let follower =
             Follower::new(dir.to_owned(), index.clone(), overlay.clone(), blobs.clone(), options.compaction);
-        let mut replaying = Replaying { follower, index_seq: index.seq()?, rebuilt: false };
-        let (mut journal, found) =
-            Journal::open(&journal_dir, journal_options(), &mut |item| replaying.visit(item)).map_err(
-                |error| match error {
-                    OpenError::Fault(fault) => StoreError::from(fault),
-                    OpenError::Visit(error) => error,
-                },
-            )?;
-        let Replaying { mut follower, index_seq, rebuilt } = replaying;
-        if index_seq > journal.durable() {
-            return Err(StoreError::Lost { journal: journal.durable(), index: index_seq });
-        }
+        let mut replaying = Replaying {
+            follower,
+            index_seq: index.seq()?,
+            rebuilt: false,
+            waiting: Vec::new(),
+            waiting_seq: 0,
+        };
+        let options = journal::Options { least: replaying.index_seq, ..journal_options() };
+        let (mut journal, found) = Journal::open(&journal_dir, options, &mut |item| replaying.visit(item))
+            .map_err(|error| match error {
+                OpenError::Fault(Fault::Lost { last, least }) => {
+                    StoreError::Lost { journal: last, index: least }
+                }
+                OpenError::Fault(fault) => StoreError::from(fault),
+                OpenError::Visit(error) => error,
+            })?;
+        replaying.settle()?;
+        let Replaying { mut follower, rebuilt, .. } = replaying;
         if let Some(torn) = &found.torn {
             notes.push(format!("cut {} bytes of an unfinished write off the journal", torn.bytes));
         }
@@ -139,9 +148,29 @@ struct Replaying {
     /// What the index has taken in before.
     index_seq: u64,
     rebuilt: bool,
+    /// Changes that the index gets together, up to entry `waiting_seq`: one by one they take it ten times as long.
+    waiting: Vec<Change>,
+    waiting_seq: u64,
 }
 
 impl Replaying {
+    /// Changes for the index.
+    fn give(&mut self, seq: u64, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.waiting.extend(changes);
+        self.waiting_seq = seq;
+        if self.waiting.len() < TOGETHER { Ok(()) } else { self.settle() }
+    }
+
+    /// The index takes in what waits for it.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        if self.waiting_seq > 0 || !self.waiting.is_empty() {
+            self.follower.index.apply(self.waiting_seq, &self.waiting)?;
+            self.waiting.clear();
+            self.waiting_seq = 0;
+        }
+        Ok(())
+    }
+
     fn visit(&mut self, item: Item<'_>) -> Result<(), StoreError> {
         match item {
             Item::Snapshot { seq, payload } => {
@@ -152,8 +181,8 @@ impl Replaying {
                     self.rebuilt = true;
                 }
                 if let (true, entry::Item::Pair { key, value }) = (self.rebuilt, &item) {
-                    let change = entry::Change { key: key.clone(), value: Some(value.clone()) };
-                    self.follower.index.apply(0, &[change])?;
+                    let change = Change { key: key.clone(), value: Some(value.clone()) };
+                    self.give(0, vec![change])?;
                 }
                 self.follower.restore(seq, item);
             }
@@ -165,9 +194,7 @@ impl Replaying {
                 }
                 if self.rebuilt || seq > self.index_seq {
                     self.rebuilt |= self.index_seq == 0 && seq == 1;
-                    if !entry.changes.is_empty() {
-                        self.follower.index.apply(seq, &entry.changes)?;
-                    }
+                    self.give(seq, entry.changes)?;
                 }
                 self.follower.replay(seq, entry.what);
             }

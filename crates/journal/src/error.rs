@@ -133,6 +133,16 @@ pub enum Fault {
     /// Something that no crash leaves behind.
     #[error("the journal is damaged: {0}; run: conclave-coordinator recover --home DIR")]
     Damaged(Damage),
+    /// The journal ends before [`Options::least`](crate::Options::least).
+    #[error(
+        "the journal ends with frame {last}, but frame {least} was in it: acknowledged frames are missing"
+    )]
+    Lost {
+        /// The last good frame.
+        last: u64,
+        /// The one that was known.
+        least: u64,
+    },
     /// Written by another version of this program.
     #[error(
         "{} has journal format {found}, this program reads {supported}; start the version that wrote it",

@@ -7,12 +7,14 @@ use params::{Digest, Hasher};
 use crate::error::Reason;
 
 /// Bytes in front of a payload.
-pub(crate) const HEAD: usize = 48;
+pub(crate) const HEAD: usize = 56;
 
 /// A frame that matches its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) seq: u64,
+    /// The last frame that was known to be on the disk when this one was appended; 0 in a snapshot.
+    pub(crate) synced: u64,
     pub(crate) prev: Digest,
     pub(crate) hash: Digest,
     pub(crate) payload: &'a [u8],
@@ -76,13 +78,14 @@ impl<R: BufRead> Frames<R> {
 }
 
 /// Appends a frame to `out`, and returns its hash.
-pub(crate) fn encode(out: &mut Vec<u8>, seq: u64, prev: Digest, payload: &[u8]) -> Digest {
-    let hash = hash(seq, prev, payload);
+pub(crate) fn encode(out: &mut Vec<u8>, seq: u64, synced: u64, prev: Digest, payload: &[u8]) -> Digest {
+    let hash = hash(seq, synced, prev, payload);
     let len = u32::try_from(payload.len()).expect("the limit of a frame is a u32");
     out.reserve(HEAD + payload.len());
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&check(hash));
     out.extend_from_slice(&seq.to_le_bytes());
+    out.extend_from_slice(&synced.to_le_bytes());
     out.extend_from_slice(prev.as_bytes());
     out.extend_from_slice(payload);
     hash
@@ -102,10 +105,23 @@ pub(crate) fn find(bytes: &[u8], least: u64) -> Option<(usize, Frame<'_>)> {
     })
 }
 
+/// Whether a frame in `bytes` says that frame `seq`, which is not in there, was on the disk.
+pub(crate) fn was_synced(bytes: &[u8], seq: u64) -> bool {
+    let mut rest = bytes;
+    while let Some((at, frame)) = find(rest, seq.saturating_add(1)) {
+        if frame.synced >= seq {
+            return true;
+        }
+        rest = &rest[at + HEAD + frame.payload.len()..];
+    }
+    false
+}
+
 struct Head {
     len: u32,
     check: [u8; 4],
     seq: u64,
+    synced: u64,
     prev: Digest,
 }
 
@@ -114,23 +130,33 @@ impl Head {
         let mut len = [0; 4];
         let mut check = [0; 4];
         let mut seq = [0; 8];
+        let mut synced = [0; 8];
         let mut prev = [0; 32];
         len.copy_from_slice(&bytes[..4]);
         check.copy_from_slice(&bytes[4..8]);
         seq.copy_from_slice(&bytes[8..16]);
-        prev.copy_from_slice(&bytes[16..]);
-        Self { len: u32::from_le_bytes(len), check, seq: u64::from_le_bytes(seq), prev: Digest::from(prev) }
+        synced.copy_from_slice(&bytes[16..24]);
+        prev.copy_from_slice(&bytes[24..]);
+        Self {
+            len: u32::from_le_bytes(len),
+            check,
+            seq: u64::from_le_bytes(seq),
+            synced: u64::from_le_bytes(synced),
+            prev: Digest::from(prev),
+        }
     }
 
     fn verify(self, payload: &[u8]) -> Option<Frame<'_>> {
-        let hash = hash(self.seq, self.prev, payload);
-        (check(hash) == self.check).then_some(Frame { seq: self.seq, prev: self.prev, hash, payload })
+        let Self { seq, synced, prev, .. } = self;
+        let hash = hash(seq, synced, prev, payload);
+        (check(hash) == self.check).then_some(Frame { seq, synced, prev, hash, payload })
     }
 }
 
-fn hash(seq: u64, prev: Digest, payload: &[u8]) -> Digest {
+fn hash(seq: u64, synced: u64, prev: Digest, payload: &[u8]) -> Digest {
     let mut hasher = Hasher::new();
     hasher.update(&seq.to_le_bytes());
+    hasher.update(&synced.to_le_bytes());
     hasher.update(prev.as_bytes());
     hasher.update(payload);
     hasher.digest()
@@ -157,13 +183,13 @@ mod tests {
     #[test]
     fn a_frame_has_these_bytes() {
         let mut out = Vec::new();
-        let hash = encode(&mut out, 0x0203, Digest::from([9; 32]), b"abc");
-        // Computed with another implementation of BLAKE3 over 03 02 00.. | 09.. | "abc".
-        let mut all = vec![3, 2, 0, 0, 0, 0, 0, 0];
+        let hash = encode(&mut out, 0x0203, 0x0104, Digest::from([9; 32]), b"abc");
+        // Computed with another implementation of BLAKE3 over 03 02 00.. | 04 01 00.. | 09.. | "abc".
+        let mut all = vec![3, 2, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0];
         all.extend([9; 32]);
         all.extend(b"abc");
         assert_eq!(hash, Digest::of(&all));
-        assert_eq!(hash.to_string(), "67e9d0947906f4c568fe1e525260452c784955c3927a6dd052f9c70b00d08d2e");
+        assert_eq!(hash.to_string(), "52f6ec1a12f660a4868bf807c685b9e8d7c1394a9e961531402b2c418404689d");
         assert_eq!(out[..4], [3, 0, 0, 0]);
         assert_eq!(out[4..8], hash.as_bytes()[..4]);
         assert_eq!(out[8..], all);
@@ -173,13 +199,16 @@ mod tests {
     #[test]
     fn frames_are_found_behind_garbage() {
         let mut out = vec![1; 77];
-        encode(&mut out, 5, Digest::from([9; 32]), b"five");
+        encode(&mut out, 5, 3, Digest::from([9; 32]), b"five");
         let six = out.len();
-        encode(&mut out, 6, Digest::from([9; 32]), b"six");
+        encode(&mut out, 6, 4, Digest::from([9; 32]), b"six");
         assert_eq!(find(&out, 5).map(|(at, frame)| (at, frame.seq)), Some((77, 5)));
         assert_eq!(find(&out, 6).map(|(at, frame)| (at, frame.payload)), Some((six, &b"six"[..])));
         assert_eq!(find(&out, 7), None);
         assert_eq!(find(&[0; 4096], 1), None);
+        // Both are there, but only frame 6 says something of frame 4, and nobody of frame 5.
+        assert!(was_synced(&out, 3) && was_synced(&out, 4) && !was_synced(&out, 5));
+        assert!(!was_synced(&out[..six], 4) && !was_synced(&[0; 4096], 0));
     }
 
     #[test]
@@ -187,7 +216,7 @@ mod tests {
         let mut bytes = [0xff; HEAD + 10];
         bytes[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         let mut frames = Frames::new(&bytes[..], 0, bytes.len() as u64);
-        assert!(matches!(frames.next().unwrap(), Step::Bad(Reason::Short { bytes: 58 })));
+        assert!(matches!(frames.next().unwrap(), Step::Bad(Reason::Short { bytes: 66 })));
         assert!(frames.payload.capacity() == 0 && frames.offset() == 0);
     }
 }

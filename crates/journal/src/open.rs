@@ -82,6 +82,10 @@ impl Journal {
         if let Some(damage) = contents.damage(dir, &end) {
             return Err(Fault::Damaged(damage).into());
         }
+        let (last, least) = (end.next - 1, options.least);
+        if last < least {
+            return Err(Fault::Lost { last, least }.into());
+        }
         // Everything is known to be good: from here on the folder is changed.
         let torn = torn(&contents, &end);
         let segment = mend(dir, &contents, &end)?;

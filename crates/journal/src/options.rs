@@ -16,6 +16,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// The longest payload that is accepted, in bytes. Longer ones that are there already are still read.
     pub frame_bytes_max: u32,
+    /// The last frame that the owner knows of: a journal that ends before it is not opened.
+    pub least: u64,
     /// Called at each of [`CRASH_POINTS`] with its name; the default does nothing.
     pub crash: fn(&'static str),
     /// Writes in two halves, with the point `journal-append-torn` between them; off by default.
@@ -24,6 +26,6 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, frame_bytes_max: 32 << 20, crash: |_| {}, torn: false }
+        Self { segment_bytes: 64 << 20, frame_bytes_max: 32 << 20, least: 0, crash: |_| {}, torn: false }
     }
 }

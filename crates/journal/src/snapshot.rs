@@ -86,11 +86,11 @@ impl Mark {
             check_payload(&payload, &self.options)?;
             count += 1;
             bytes.clear();
-            tip = frame::encode(&mut bytes, count, tip, &payload);
+            tip = frame::encode(&mut bytes, count, 0, tip, &payload);
             out.write_all(&bytes).map_err(error())?;
         }
         bytes.clear();
-        frame::encode(&mut bytes, count, tip, &[]);
+        frame::encode(&mut bytes, count, 0, tip, &[]);
         out.write_all(&bytes).map_err(error())?;
         let file = out.into_inner().map_err(io::IntoInnerError::into_error).map_err(error())?;
         file.sync_all().map_err(WriteError::sync(path))

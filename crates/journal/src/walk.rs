@@ -23,7 +23,7 @@ pub(crate) struct Walk<'a> {
     pub(crate) known: &'a [Base],
     /// The last frame that is wanted.
     pub(crate) last: u64,
-    /// Whether the end of the last segment is searched for frames behind bytes that are none.
+    /// Whether the end of the last segment is searched for frames that tell a torn write from damage.
     pub(crate) search: bool,
 }
 
@@ -176,7 +176,7 @@ impl Walk<'_> {
             visit(frame).map_err(OpenError::Visit)?;
             (end.next, end.tip) = (frame.seq + 1, frame.hash);
         };
-        let torn = at + 1 == self.segments.len() && !(self.search && frame_behind(path, &end)?);
+        let torn = at + 1 == self.segments.len() && !(self.search && was_synced(path, &end)?);
         end.stop = if torn { Stop::Torn { bytes: len - end.offset, reason } } else { Stop::Damaged(reason) };
         Ok(end)
     }
@@ -201,7 +201,7 @@ impl Walk<'_> {
     }
 
     fn fits(&self, frame: &Frame<'_>, end: &End) -> Result<(), Reason> {
-        if frame.payload.is_empty() || frame.seq == u64::MAX {
+        if frame.payload.is_empty() || frame.seq == u64::MAX || frame.synced >= frame.seq {
             return Err(Reason::Check);
         }
         if frame.seq != end.next {
@@ -219,10 +219,11 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a frame that must come later is behind the bytes at which a walk ended.
-fn frame_behind(path: &Path, end: &End) -> Result<bool, Fault> {
+/// Whether a frame behind the bytes at which a walk ended knows of a whole one in their place. Others behind them
+/// may have reached the disk before: pages of one write come in any order.
+fn was_synced(path: &Path, end: &End) -> Result<bool, Fault> {
     let rest = read_from(path, end.offset)?;
-    Ok(frame::find(&rest, end.next).is_some())
+    Ok(frame::was_synced(&rest, end.next))
 }
 
 /// The bytes of a file from `offset`: at most one segment.

@@ -79,7 +79,7 @@ impl Journal {
         }
         check_payload(payload, &self.options)?;
         let seq = self.next;
-        let hash = frame::encode(&mut self.buffer, seq, self.tip, payload);
+        let hash = frame::encode(&mut self.buffer, seq, self.durable, self.tip, payload);
         self.pending.push_back(Pending { len: HEAD + payload.len(), hash });
         (self.next, self.tip) = (seq + 1, hash);
         Ok(seq)

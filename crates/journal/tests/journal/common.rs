@@ -9,7 +9,7 @@ use std::{
 use journal::{Item, Journal, OpenError, Opened, Options};
 
 pub(crate) const HEADER: usize = 52;
-pub(crate) const HEAD: usize = 48;
+pub(crate) const HEAD: usize = 56;
 
 /// Payloads of all that was visited, a snapshot's first, and what opening reported.
 pub(crate) struct Seen {

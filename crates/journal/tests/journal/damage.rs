@@ -15,7 +15,7 @@ fn a_journal_of_one_frame_has_these_bytes() {
     expected.extend([0; 32]);
     expected.extend([3, 0, 0, 0]);
     let mut hashed = vec![1, 0, 0, 0, 0, 0, 0, 0];
-    hashed.extend([0; 32]);
+    hashed.extend([0; 8 + 32]);
     hashed.extend(b"abc");
     expected.extend(&params::Digest::of(&hashed).as_bytes()[..4]);
     expected.extend(hashed);
@@ -33,7 +33,7 @@ fn damage_is_refused_with_the_place_and_the_next_step() {
     assert_eq!(
         error.to_string(),
         format!(
-            "the journal is damaged: {}, offset 110, frame 5: the frame does not match its check; \
+            "the journal is damaged: {}, offset 118, frame 5: the frame does not match its check; \
              run: conclave-coordinator recover --home DIR",
             path.display()
         )
@@ -64,7 +64,52 @@ fn a_torn_end_of_an_earlier_segment_is_damage() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let damage = damage(open(dir.path()));
-    assert_eq!((damage.seq, damage.reason), (3, Reason::Short { bytes: 57 }));
+    assert_eq!((damage.seq, damage.reason), (3, Reason::Short { bytes: 65 }));
+}
+
+/// Flips a byte of frame 2 of a last write of three frames, before and after another one follows.
+#[test]
+fn a_lost_frame_of_the_last_write_is_torn_until_a_later_one_knows_better() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = tens_per_segment(9);
+    let mut journal = open_with(dir.path(), options).unwrap().journal;
+    add(&mut journal, &tens(1));
+    add(&mut journal, &tens(4)[1..]);
+    let path = segment(dir.path(), 1);
+    let third = HEADER + 2 * (HEAD + 10);
+    flip(&path, third + HEAD);
+    let finding = journal::verify(dir.path()).unwrap().finding.unwrap();
+    assert_eq!((finding.kind, finding.damage.seq), (Kind::TornTail, 3));
+    flip(&path, third + HEAD);
+    add(&mut journal, &tens(5)[4..]);
+    flip(&path, third + HEAD);
+    let damage = damage(open(dir.path()));
+    assert_eq!((damage.seq, damage.reason), (3, Reason::Check));
+    // The write of frame 5 was not durable either: without it, nobody knows of frame 3.
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let seen = open_with(dir.path(), options).unwrap();
+    assert_eq!(seen.payloads, tens(2));
+    let torn = seen.opened.torn.unwrap();
+    assert_eq!((torn.offset, torn.bytes), (third as u64, 3 * (HEAD as u64 + 10) - 1));
+}
+
+#[test]
+fn a_journal_that_ends_before_what_its_owner_knows_is_refused_and_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = tens_per_segment(9);
+    make(dir.path(), options, &tens(3));
+    let knowing = |least| open_with(dir.path(), journal::Options { least, ..options });
+    assert_eq!(knowing(3).unwrap().payloads, tens(3));
+    let path = segment(dir.path(), 1);
+    flip(&path, HEADER + 2 * (HEAD + 10) + HEAD);
+    let before = image(dir.path());
+    let error = knowing(3).err().unwrap();
+    assert!(matches!(error, OpenError::Fault(Fault::Lost { last: 2, least: 3 })), "{error}");
+    assert_eq!(image(dir.path()), before);
+    flip(&path, HEADER + 2 * (HEAD + 10) + HEAD);
+    assert!(matches!(knowing(4), Err(OpenError::Fault(Fault::Lost { last: 3, least: 4 }))));
+    assert_eq!(knowing(3).unwrap().payloads, tens(3));
 }
 
 #[test]

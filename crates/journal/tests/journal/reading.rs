@@ -41,12 +41,12 @@ fn reading_stops_at_an_unfinished_end_but_not_at_damage() {
     for len in [0, 20, 52, 60, bytes.len() - 1] {
         fs::write(&path, &bytes[..len]).unwrap();
         let before = image(dir.path());
-        assert_eq!(numbers(dir.path(), 5, u64::MAX).len(), 2 + usize::from(len > 110));
+        assert_eq!(numbers(dir.path(), 5, u64::MAX).len(), 2 + usize::from(len > 118));
         assert_eq!(image(dir.path()), before);
     }
-    flip(&segment(dir.path(), 4), 120);
+    flip(&segment(dir.path(), 4), 130);
     let error = read::<String>(dir.path(), 1..=u64::MAX, |_, _| Ok(())).unwrap_err();
-    assert!(error.to_string().contains("offset 110, frame 5"), "{error}");
+    assert!(error.to_string().contains("offset 118, frame 5"), "{error}");
     let error = read(dir.path(), 1..=9, |seq, _| if seq == 2 { Err("enough") } else { Ok(()) });
     assert!(matches!(error, Err(OpenError::Visit("enough"))));
 }
@@ -86,7 +86,7 @@ fn a_second_writer_is_fenced_off() {
         ours.append(b"mine").unwrap();
         let before = image(dir.path());
         let error = ours.sync().unwrap_err();
-        let found = if rolls { 52 + 58 } else { 52 + 3 * 58 };
+        let found = if rolls { 52 + 66 } else { 52 + 3 * 66 };
         assert!(matches!(&error, WriteError::Fenced { found: n, .. } if *n == found), "{error}");
         assert!(error.is_fatal());
         assert!(matches!(ours.append(b"x"), Err(AppendError::Stopped)));

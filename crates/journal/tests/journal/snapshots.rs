@@ -19,7 +19,7 @@ fn a_snapshot_has_these_bytes() {
     expected.extend(hash.as_bytes());
     let mut prev = params::Digest::of(&expected);
     for (seq, payload) in [(1u64, &b"state"[..]), (1, b"")] {
-        let hashed = [&seq.to_le_bytes()[..], prev.as_bytes(), payload].concat();
+        let hashed = [&seq.to_le_bytes()[..], &[0; 8], prev.as_bytes(), payload].concat();
         prev = params::Digest::of(&hashed);
         expected.extend((payload.len() as u32).to_le_bytes());
         expected.extend(&prev.as_bytes()[..4]);
