@@ -11,7 +11,7 @@ use std::{
 };
 
 use params::Digest;
-use service::fault::crash_point;
+use service::{clock::Clock, fault::crash_point};
 
 use super::StoreError;
 
@@ -92,8 +92,9 @@ impl Blobs {
         let path = self.path(&digest);
         if !self.is_there(&digest, &path) {
             self.write(&path, bytes, false)?;
-            self.relaxed.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
         }
+        // Also one that is there: a process that was killed may have written it, and not synced it.
+        self.relaxed.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
         Ok(digest)
     }
 
@@ -146,8 +147,14 @@ impl Blobs {
         Ok(found)
     }
 
-    /// Removes the blobs that are neither in `live` nor younger than `age`.
-    pub(crate) fn collect(&self, live: &BTreeSet<Digest>, age: Duration) -> Result<Collected, StoreError> {
+    /// Removes the blobs that are neither in `live` nor younger than `age` was before `live` was found out: what was
+    /// stored since may be named by now.
+    pub(crate) fn collect(
+        &self,
+        live: &BTreeSet<Digest>,
+        age: Duration,
+        found: Clock,
+    ) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         for digest in self.list()? {
             let path = self.path(&digest);
@@ -155,6 +162,7 @@ impl Blobs {
             let old = || -> std::io::Result<Option<u64>> {
                 let meta = fs::metadata(&path)?;
                 // A clock that went back makes files look young: they are kept.
+                let age = age.saturating_add(Duration::from_millis(found.now_ms()));
                 let old = meta.modified()?.elapsed().is_ok_and(|elapsed| elapsed >= age);
                 Ok(old.then_some(meta.len()))
             };
@@ -245,6 +253,10 @@ mod tests {
         blobs.sync_carried().unwrap();
         assert_eq!(blobs.get(&carried).unwrap(), b"small");
         assert_eq!(blobs.list().unwrap().len(), 2);
+        // Another process finds it, and cannot know whether it was synced.
+        let blobs = open(&dir);
+        assert_eq!(blobs.put_carried(b"small").unwrap(), carried);
+        assert_eq!(*blobs.relaxed.lock().unwrap(), BTreeSet::from([carried]));
     }
 
     #[test]
@@ -291,7 +303,8 @@ mod tests {
         [live, again, old].iter().for_each(|digest| age(digest, 7200));
         // It was garbage, and somebody needs it anew.
         blobs.put(b"again").unwrap();
-        let collected = blobs.collect(&BTreeSet::from([live]), Duration::from_secs(3600)).unwrap();
+        let collected =
+            blobs.collect(&BTreeSet::from([live]), Duration::from_secs(3600), Clock::start()).unwrap();
         assert_eq!(collected, Collected { kept: 3, removed: 1, bytes: 3 });
         assert!([live, young, again].iter().all(|digest| blobs.get(digest).is_ok()));
         assert!(matches!(blobs.get(&old), Err(StoreError::Missing(_))));

@@ -11,6 +11,7 @@ use std::{
 
 use journal::{Journal, Mark, entry::Item};
 use params::Digest;
+use service::clock::Clock;
 
 use super::{Blobs, StoreError, follower::Follower, history};
 
@@ -19,6 +20,7 @@ const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 
 /// Takes the state as the follower has it now, and starts the work on it.
 pub(super) fn start(follower: &Follower, journal: &Journal) -> Result<JoinHandle<()>, StoreError> {
+    let found = Clock::start();
     let mut items = vec![Item::Epoch(follower.epoch).encode()];
     let mut named = follower.named();
     for pair in follower.index.pairs("") {
@@ -30,7 +32,8 @@ pub(super) fn start(follower: &Follower, journal: &Journal) -> Result<JoinHandle
         items.push(replay.item(run.clone()).encode());
     }
     let mark = journal.mark();
-    let work = Work { dir: follower.dir.clone(), mark, items, named, blobs: follower.blobs.clone() };
+    let (dir, blobs) = (follower.dir.clone(), follower.blobs.clone());
+    let work = Work { dir, mark, items, named, found, blobs };
     let age = follower.compaction.garbage_age;
     let run = move || match work.run(age) {
         Ok(done) => tracing::info!("{done}"),
@@ -50,6 +53,8 @@ struct Work {
     items: Vec<Vec<u8>>,
     /// Blobs that the state names.
     named: BTreeSet<Digest>,
+    /// Runs since that was found out.
+    found: Clock,
     blobs: Arc<Blobs>,
 }
 
@@ -61,7 +66,7 @@ impl Work {
         let seq = self.mark.write(self.items.into_iter())?;
         history::keep(&self.dir, seq)?;
         let retired = self.mark.retire()?;
-        let collected = self.blobs.collect(&reachable(self.named, &self.blobs), garbage_age)?;
+        let collected = self.blobs.collect(&reachable(self.named, &self.blobs), garbage_age, self.found)?;
         Ok(format!(
             "snapshot of the journal at entry {seq}, {items} items; dropped {} segments and {} blobs of {} bytes",
             retired.segments.len(),
