@@ -28,6 +28,7 @@ use params::{Digest, Name};
 use round::{Event, Millis};
 use service::{
     clock::Clock,
+    fault::crash_point,
     task::{OnFailure, Panicked, Tasks},
 };
 use tokio::sync::{Mutex, mpsc, watch};
@@ -222,6 +223,7 @@ impl Runs {
         let store = &self.shared.store;
         let seq = store.append(Some(what), changes, Vec::new()).map_err(DriveError::from)?;
         store.durable(seq).await.map_err(DriveError::from)?;
+        crash_point("run-opened");
         self.drive(record, Replay::new(machine), true, None).await
     }
 
