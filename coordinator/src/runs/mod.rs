@@ -379,7 +379,11 @@ impl Runs {
         self.shared.tasks.spawn("run", OnFailure::Log, driver.run(shutdown, first, ready));
         // An ended run that goes on must not be seen as ended.
         let _ = started.await;
+        let board = handle.board.clone();
         self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), handle);
+        // Whom the driver woke when it posted the first work may have looked before the run could be found.
+        let with_work = board.read().workers();
+        self.shared.workers.wake(&with_work);
         Ok(run)
     }
 }
