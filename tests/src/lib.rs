@@ -13,4 +13,4 @@ mod process;
 pub use federation::{Federation, Ran, Site, digests, nightly, run_program};
 pub use http::http;
 pub use jobs::{IRIS, Job, Load};
-pub use process::{Process, wait_for};
+pub use process::{Process, pass, wait_for};
