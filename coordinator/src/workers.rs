@@ -207,11 +207,6 @@ impl Workers {
         }
     }
 
-    /// Wakes the polls of all workers.
-    pub(crate) fn wake_all(&self) {
-        self.lock().workers.values().for_each(|entry| entry.wake.notify_waiters());
-    }
-
     /// All workers, sorted by name.
     pub(crate) fn list(&self) -> Vec<Worker> {
         self.lock().workers.values().map(|entry| entry.worker.clone()).collect()

@@ -190,6 +190,13 @@ impl Federation {
         run(program("conclave"), &all, stdin)
     }
 
+    /// Starts `conclave` as the operator in the background.
+    pub fn cli_in_background(&self, args: &[&str]) -> Process {
+        let mut all = vec!["--home".to_owned(), self.home().display().to_string()];
+        all.extend(args.iter().map(ToString::to_string));
+        Process::start("conclave", &all, self.path("conclave.log"), &[])
+    }
+
     /// A token for a new member.
     pub fn invite(&self, role: &str, name: &str) -> String {
         self.cli(&["invite", role, name]).ok().trim().to_owned()
@@ -296,15 +303,17 @@ impl Site {
         (1..=self.starts).map(read).collect()
     }
 
-    /// How often it trained each round of each run, by its log: `(run, round)`.
-    pub fn trained(&self) -> BTreeMap<(String, u32), usize> {
+    /// How often its log says `what` of each round of each run: `trained`, `update accepted`.
+    pub fn count(&self, what: &str) -> BTreeMap<(String, u32), usize> {
         let mut found = BTreeMap::new();
+        let begin = format!(" {what} run=");
         for line in self.log().lines() {
-            let Some((_, fields)) = line.split_once(" trained run=") else { continue };
+            let Some((_, fields)) = line.split_once(&begin) else { continue };
             let mut words = fields.split_whitespace();
             let run = words.next().expect("the name of a run").to_owned();
             let round = words.next().and_then(|word| word.strip_prefix("round="));
-            let round = round.and_then(|round| round.parse().ok()).expect("the number of a round");
+            // A process that was killed may not have come to the end of its line.
+            let Some(round) = round.and_then(|round| round.parse().ok()) else { continue };
             *found.entry((run, round)).or_default() += 1;
         }
         found

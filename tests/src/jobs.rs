@@ -83,8 +83,8 @@ server = {{ kind = "sgd", lr = 1.0 }}
     }
 }
 
-/// A job that needs no data and no libtorch: every worker answers at once. All of them are needed in every round,
-/// so that the same run has the same bits whatever happens to its processes.
+/// A job that needs no data and no libtorch: every worker answers at once. By default all of them are needed in
+/// every round, so that the same run has the same bits whatever happens to its processes.
 #[derive(Clone, Debug)]
 pub struct Load {
     /// Name of the job and of its model.
@@ -93,8 +93,10 @@ pub struct Load {
     pub parameters: usize,
     /// `random` or `one-hot`.
     pub update: &'static str,
-    /// Workers in a round, and shards.
+    /// Shards.
     pub workers: usize,
+    /// The value of `rounds.cohort`; empty: all of them.
+    pub cohort: &'static str,
     /// Rounds.
     pub rounds: u32,
     /// The value of `aggregate.server`.
@@ -110,6 +112,7 @@ impl Default for Load {
             parameters: 1000,
             update: "random",
             workers: 3,
+            cohort: "",
             rounds: 8,
             server: r#"{ kind = "sgd", lr = 1.0 }"#,
             deadline: "60s",
@@ -120,7 +123,9 @@ impl Default for Load {
 impl Load {
     /// The job file.
     pub fn toml(&self) -> String {
-        let Self { name, parameters, update, workers, rounds, server, deadline } = self;
+        let Self { name, parameters, update, workers, cohort, rounds, server, deadline } = self;
+        let all = format!("{{ min = {workers}, max = {workers} }}");
+        let cohort = if cohort.is_empty() { &all } else { *cohort };
         format!(
             r#"
 name = "{name}"
@@ -137,7 +142,7 @@ shards = {workers}
 
 [rounds]
 count = {rounds}
-cohort = {{ min = {workers}, max = {workers} }}
+cohort = {cohort}
 deadline = "{deadline}"
 seed = 7
 

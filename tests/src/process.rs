@@ -28,6 +28,15 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Lets time pass: for tests whose subject is a moment, not for those that wait for something.
+pub fn pass(time: Duration) {
+    #[allow(clippy::disallowed_methods)]
+    let start = Instant::now();
+    while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
+    }
+}
+
 /// A program of this workspace in the profile of the tests, built when it is not fresh.
 pub(crate) fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -99,6 +108,11 @@ impl Process {
             assert!(ended.is_none(), "the process ended without '{text}':\n{log}");
             None
         });
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("ask for the process").is_none()
     }
 
     /// SIGKILL: no chance to say goodbye.

@@ -22,17 +22,18 @@ const ENV: [(&str, &str); 1] = [("CONCLAVE_FAULT", "journal-segment-bytes:8192")
 /// is in the middle of the run.
 type Points<'a> = &'a [(&'static str, &'a [u64])];
 
-const JOURNAL: Points = &[
+const JOURNAL: Points<'_> = &[
     ("segment-created", &[1]),
     ("journal-append-torn", &[1, 9]),
     ("journal-unsynced", &[1, 9]),
     ("journal-synced", &[1, 9]),
     ("snapshot-written", &[1]),
     ("snapshot-renamed", &[1]),
+    ("history-kept", &[1]),
     ("segment-retired", &[1]),
 ];
 
-const BLOBS: Points = &[
+const BLOBS: Points<'_> = &[
     ("blob-half-written", &[1]),
     ("blob-unsynced", &[1]),
     ("blob-synced", &[1]),
@@ -41,7 +42,7 @@ const BLOBS: Points = &[
     ("garbage-removed", &[1]),
 ];
 
-const ROUNDS: Points = &[
+const ROUNDS: Points<'_> = &[
     ("round-opened", &[1]),
     ("aggregating", &[1]),
     ("before-commit", &[1]),
@@ -51,6 +52,9 @@ const ROUNDS: Points = &[
     ("index-inserted", &[1, 9]),
     ("index-flushed", &[1, 2]),
 ];
+
+/// It is met when a run is started, not while one goes on.
+const RUN_OPENED: &str = "run-opened";
 
 /// A federation that was disturbed often, and what its run must give.
 struct Sweep {
@@ -71,7 +75,7 @@ impl Sweep {
         Self { federation, sites, job, files, calm }
     }
 
-    fn all(mut self, points: Points) {
+    fn all(&mut self, points: Points<'_>) {
         for (point, hits) in points {
             let first_three = [1, 2, 3];
             let hits: BTreeSet<u64> = match nightly() {
@@ -80,6 +84,10 @@ impl Sweep {
             };
             hits.into_iter().for_each(|hit| self.kill_at(point, hit));
         }
+    }
+
+    /// Nothing on the disk is missing or too much.
+    fn check(mut self) {
         self.federation.coordinator().signal("TERM");
         assert_eq!(self.federation.coordinator().wait(), Some(0));
         let home = self.federation.home();
@@ -96,14 +104,19 @@ impl Sweep {
         assert_eq!(self.federation.coordinator().wait_for_signal(), KILLED, "{at}");
         let log = self.federation.coordinator().log();
         assert!(log.contains("killed by a test"), "{at}: {log}");
+        self.goes_on(&run, &at);
+    }
+
+    /// A restart; whatever was before it, the run ends as if nothing had been.
+    fn goes_on(&mut self, run: &str, at: &str) {
         self.federation.serve();
-        let shown = self.federation.wait_for_end(&run);
+        let shown = self.federation.wait_for_end(run);
         assert_eq!(shown["state"], "completed", "{at}: {shown:#}");
         assert_eq!(digests(&shown), self.calm, "{at}");
         for site in &self.sites {
-            let trained = site.trained();
+            let trained = site.count("trained");
             for round in (1..).take(self.calm.len()) {
-                let times = trained.get(&(run.clone(), round));
+                let times = trained.get(&(run.to_owned(), round));
                 assert_eq!(times, Some(&1), "{at}: {} trained round {round} of {run}", site.name);
             }
         }
@@ -120,37 +133,59 @@ impl Sweep {
 /// Weights and the optimizer's state are files; that state is garbage one round later.
 fn load() -> Sweep {
     let server = r#"{ kind = "adam", lr = 0.01 }"#;
-    Sweep::start(Load { parameters: 20_000, server, ..Load::default() }.toml(), Vec::new())
+    // Segments are dropped for the third time only in a longer run.
+    let rounds = if nightly() { 24 } else { 8 };
+    Sweep::start(Load { parameters: 20_000, rounds, server, ..Load::default() }.toml(), Vec::new())
 }
 
 #[test]
 fn every_step_of_the_journal() {
-    load().all(JOURNAL);
+    let mut sweep = load();
+    sweep.all(JOURNAL);
+    sweep.check();
 }
 
 #[test]
 fn every_step_of_a_file() {
-    load().all(BLOBS);
+    let mut sweep = load();
+    sweep.all(BLOBS);
+    sweep.check();
 }
 
 #[test]
 fn every_step_of_a_round_and_of_the_index() {
-    load().all(ROUNDS);
+    let mut sweep = load();
+    sweep.all(ROUNDS);
+    sweep.check();
+}
+
+/// The operator gets no answer, and the run is there.
+#[test]
+fn a_run_that_was_opened_goes_on_although_nobody_was_told() {
+    let mut sweep = load();
+    sweep.federation.kill();
+    sweep.federation.launch(&[("CONCLAVE_CRASH", RUN_OPENED)]);
+    sweep.federation.coordinator().wait_for_log("coordinator ready");
+    assert_ne!(sweep.federation.try_run(&sweep.job, &[]).code, 0);
+    assert_eq!(sweep.federation.coordinator().wait_for_signal(), KILLED);
+    sweep.goes_on("load-2", RUN_OPENED);
+    sweep.check();
 }
 
 #[test]
 fn libtorch_gives_the_same_bits_after_a_kill() {
     let job = Job { arch: "mlp", hidden: 4096, rounds: 6, min: 3, max: 3, ..Job::default() };
-    let sweep = Sweep::start(job.toml(), vec![("iris.csv", IRIS.as_bytes())]);
+    let mut sweep = Sweep::start(job.toml(), vec![("iris.csv", IRIS.as_bytes())]);
     sweep.all(&[("blob-renamed", &[1]), ("before-answer", &[2]), ("before-commit", &[1])]);
+    sweep.check();
 }
 
 #[test]
 fn no_point_is_left_out() {
     let mut wanted: BTreeSet<String> = journal::CRASH_POINTS.map(str::to_owned).into();
     named(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../coordinator/src"), &mut wanted);
-    let killed = [JOURNAL, BLOBS, ROUNDS].into_iter().flatten().map(|(point, _)| (*point).to_owned());
-    assert_eq!(killed.collect::<BTreeSet<_>>(), wanted);
+    let killed = [JOURNAL, BLOBS, ROUNDS].into_iter().flatten().map(|(point, _)| *point).chain([RUN_OPENED]);
+    assert_eq!(killed.map(str::to_owned).collect::<BTreeSet<_>>(), wanted);
 }
 
 /// The points that the source names.

@@ -39,6 +39,11 @@ impl Posted {
         self.work.get(worker)
     }
 
+    /// Who has work.
+    pub(crate) fn workers(&self) -> Vec<Name> {
+        self.work.keys().cloned().collect()
+    }
+
     /// Whether a message about this work would be taken.
     pub(crate) fn expects(&self, worker: &Name, lease: Lease) -> bool {
         self.work.get(worker).is_some_and(|offer| offer.assignment.lease == lease)

@@ -28,6 +28,7 @@ use params::{Digest, Name};
 use round::{Event, Millis};
 use service::{
     clock::Clock,
+    fault::crash_point,
     task::{OnFailure, Panicked, Tasks},
 };
 use tokio::sync::{Mutex, mpsc, watch};
@@ -233,6 +234,7 @@ impl Runs {
         let store = &self.shared.store;
         let seq = store.append(Some(what), changes, Vec::new()).map_err(DriveError::from)?;
         store.durable(seq).await.map_err(DriveError::from)?;
+        crash_point("run-opened");
         self.drive(record, Replay::new(machine), true, None).await
     }
 
@@ -388,9 +390,11 @@ impl Runs {
         self.shared.tasks.spawn("run", OnFailure::Log, driver.run(shutdown, first, ready));
         // An ended run that goes on must not be seen as ended.
         let _ = started.await;
+        let board = handle.board.clone();
         self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), handle);
-        // Who waited for work looked for it while the run could not be found.
-        self.shared.workers.wake_all();
+        // Whom the driver woke when it posted the first work may have looked before the run could be found.
+        let with_work = board.read().workers();
+        self.shared.workers.wake(&with_work);
         Ok(run)
     }
 }

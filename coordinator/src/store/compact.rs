@@ -12,6 +12,7 @@ use std::{
 
 use journal::{Journal, Mark, entry::Item};
 use params::Digest;
+use service::fault::crash_point;
 
 use super::{Blobs, StoreError, follower::Follower, history};
 
@@ -60,6 +61,7 @@ impl Work {
         let items = self.items.len();
         let seq = self.mark.write(self.items.into_iter())?;
         history::keep(&self.dir, seq)?;
+        crash_point("history-kept");
         let retired = self.mark.retire()?;
         let collected = self.blobs.collect(&reachable(self.named, &self.blobs), garbage_age)?;
         Ok(format!(
