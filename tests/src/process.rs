@@ -36,7 +36,9 @@ pub(crate) fn program(name: &str) -> PathBuf {
         build.args(["build", "--quiet", "--locked", "--bins"]).current_dir(root);
         match MEASURING {
             // What is measured here trains nothing: libtorch would only cost minutes.
-            true => build.args(["--release", "--no-default-features", "-p=cli", "-p=coordinator", "-p=worker"]),
+            true => {
+                build.args(["--release", "--no-default-features", "-p=cli", "-p=coordinator", "-p=worker"])
+            }
             false => build.arg("--workspace"),
         };
         let built = build.status().expect("cargo runs, it built this test");
@@ -58,7 +60,8 @@ pub struct Process {
 impl Process {
     /// Starts a program of this workspace.
     pub fn start(name: &str, args: &[String], log: PathBuf) -> Self {
-        let level = if MEASURING { "info" } else { "debug,h2=info,hyper=info,tower=info,sled=info,rustls=info" };
+        let level =
+            if MEASURING { "info" } else { "debug,h2=info,hyper=info,tower=info,sled=info,rustls=info" };
         let out = File::create(&log).expect("create log");
         let err = out.try_clone().expect("share log");
         let child = Command::new(program(name))

@@ -3,6 +3,8 @@
 //!
 //! `cargo test -p tests --test swarm -- --nocapture` prints what they cost; `SWARM=200` makes it fewer.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of a test that reports
+
 mod client;
 
 use std::{path::Path, sync::atomic::Ordering, time::Duration};
@@ -45,7 +47,12 @@ fn two_thousand_workers_stay_connected_through_every_round() {
         let run = federation.start_run(&job(count), &[]);
         let ended = wait_for_end(operator, &run).await;
         let done = (clock.now_ms(), usage(pid));
-        assert_eq!((ended.state.as_str(), ended.rounds_done as usize), ("completed", ROUNDS), "{}", ended.cause);
+        assert_eq!(
+            (ended.state.as_str(), ended.rounds_done as usize),
+            ("completed", ROUNDS),
+            "{}",
+            ended.cause
+        );
 
         let told = swarm.told.clone();
         // Fails where a call failed: a lost connection is one.
@@ -62,10 +69,17 @@ fn two_thousand_workers_stay_connected_through_every_round() {
         let memory = |more: u64, less: u64| more.saturating_sub(less) / 1024 / count as u64;
         let idle = memory(connected.1.resident, enrolled.1.resident);
         println!("coordinator, KiB for each idle worker    {idle:>6}");
-        println!("coordinator, KiB for each at the busiest {:>6}", memory(done.1.resident_max, enrolled.1.resident));
+        println!(
+            "coordinator, KiB for each at the busiest {:>6}",
+            memory(done.1.resident_max, enrolled.1.resident)
+        );
         println!("coordinator, resident MiB at the end     {:>6}", done.1.resident >> 20);
-        println!("coordinator, CPU seconds: enrol {:.1}, connect {:.1}, rounds {:.1}",
-            enrolled.1.cpu, connected.1.cpu - enrolled.1.cpu, done.1.cpu - connected.1.cpu);
+        println!(
+            "coordinator, CPU seconds: enrol {:.1}, connect {:.1}, rounds {:.1}",
+            enrolled.1.cpu,
+            connected.1.cpu - enrolled.1.cpu,
+            done.1.cpu - connected.1.cpu
+        );
     });
 }
 
