@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -43,8 +44,10 @@ pub(super) struct Follower {
     clock: Clock,
     index_synced_ms: u64,
     index_dirty: bool,
+    /// Makes the index durable, beside the journal's thread: nobody waits for it.
+    syncing: Option<JoinHandle<Result<(), StoreError>>>,
     snapshot_seq: u64,
-    working: Option<std::thread::JoinHandle<()>>,
+    working: Option<JoinHandle<()>>,
 }
 
 impl Follower {
@@ -67,6 +70,7 @@ impl Follower {
             clock: Clock::start(),
             index_synced_ms: 0,
             index_dirty: false,
+            syncing: None,
             snapshot_seq: 0,
             working: None,
         }
@@ -129,13 +133,10 @@ impl Follower {
     pub(super) fn rest(&mut self, journal: &Journal) -> Result<(), StoreError> {
         let now = self.clock.now_ms();
         if self.index_dirty && now.saturating_sub(self.index_synced_ms) >= INDEX_SYNC_MS {
-            self.mark_index()?;
-            self.index.sync()?;
-            self.index_dirty = false;
-            self.index_synced_ms = now;
+            self.start_index_sync(now)?;
         }
         let due = self.seq.saturating_sub(self.snapshot_seq) >= self.compaction.every;
-        let free = self.working.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
+        let free = self.working.as_ref().is_none_or(JoinHandle::is_finished);
         if due && free {
             // A snapshot that the index has not reached makes the next start build it anew.
             self.mark_index()?;
@@ -145,7 +146,23 @@ impl Follower {
         Ok(())
     }
 
+    /// Starts to make the index durable as it is now, unless that is still going on.
+    fn start_index_sync(&mut self, now: u64) -> Result<(), StoreError> {
+        if self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            return Ok(());
+        }
+        synced(self.syncing.take())?;
+        self.mark_index()?;
+        let index = self.index.clone();
+        let syncing = thread::Builder::new().name("index".to_owned()).spawn(move || index.sync());
+        self.syncing = Some(syncing.map_err(StoreError::io("start the thread of", &self.dir))?);
+        self.index_dirty = false;
+        self.index_synced_ms = now;
+        Ok(())
+    }
+
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
+        synced(self.syncing.take())?;
         if let Some(working) = self.working.take() {
             // It has logged why, if it panicked.
             let _ = working.join();
@@ -158,4 +175,10 @@ impl Follower {
     pub(super) fn named(&self) -> BTreeSet<Digest> {
         self.runs.values().flat_map(Replay::blobs).collect()
     }
+}
+
+/// What came of making the index durable.
+fn synced(syncing: Option<JoinHandle<Result<(), StoreError>>>) -> Result<(), StoreError> {
+    // A panic is logged where it happens; the next attempt tells what is wrong.
+    syncing.map_or(Ok(()), |syncing| syncing.join().unwrap_or(Ok(())))
 }
