@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -46,8 +47,10 @@ pub(super) struct Follower {
     /// The index failed, for instance on a full disk: it is left behind until the next start, and the overlay keeps what
     /// it lacks.
     index_lost: bool,
+    /// Makes the index durable, beside the journal's thread: nobody waits for it.
+    syncing: Option<JoinHandle<Result<(), StoreError>>>,
     snapshot_seq: u64,
-    working: Option<std::thread::JoinHandle<()>>,
+    working: Option<JoinHandle<()>>,
 }
 
 impl Follower {
@@ -71,6 +74,7 @@ impl Follower {
             index_synced_ms: 0,
             index_dirty: false,
             index_lost: false,
+            syncing: None,
             snapshot_seq: 0,
             working: None,
         }
@@ -135,15 +139,16 @@ impl Follower {
     pub(super) fn rest(&mut self, journal: &Journal) {
         let now = self.clock.now_ms();
         if self.index_dirty && now.saturating_sub(self.index_synced_ms) >= INDEX_SYNC_MS {
-            self.sync_index();
-            self.index_synced_ms = now;
+            self.start_index_sync(now);
         }
         let due = self.seq.saturating_sub(self.snapshot_seq) >= self.compaction.every;
-        let free = self.working.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
+        let free = self.working.as_ref().is_none_or(JoinHandle::is_finished);
         // A snapshot holds the index: one that lacks something must not become one.
         if due && free && !self.index_lost {
             // One that the index has not reached makes the next start build it anew.
-            self.sync_index();
+            if let Err(error) = self.mark_index() {
+                return self.lose_index(&error);
+            }
             self.snapshot_seq = self.seq;
             match compact::start(self, journal) {
                 Ok(working) => self.working = Some(working),
@@ -153,7 +158,29 @@ impl Follower {
         }
     }
 
+    /// Starts to make the index durable as it is now, unless that is still going on.
+    fn start_index_sync(&mut self, now: u64) {
+        if self.index_lost || self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            return;
+        }
+        let index = self.index.clone();
+        let sync = move || index.sync();
+        let started = synced(self.syncing.take()).and_then(|()| self.mark_index()).and_then(|()| {
+            let thread = thread::Builder::new().name("index".to_owned()).spawn(sync);
+            thread.map_err(StoreError::io("start the thread of", &self.dir))
+        });
+        match started {
+            Ok(syncing) => self.syncing = Some(syncing),
+            Err(error) => return self.lose_index(&error),
+        }
+        self.index_dirty = false;
+        self.index_synced_ms = now;
+    }
+
     pub(super) fn close(&mut self) {
+        if let Err(error) = synced(self.syncing.take()) {
+            self.lose_index(&error);
+        }
         if let Some(working) = self.working.take() {
             // It has logged why, if it panicked.
             let _ = working.join();
@@ -181,4 +208,10 @@ impl Follower {
     pub(super) fn named(&self) -> BTreeSet<Digest> {
         self.runs.values().flat_map(Replay::blobs).collect()
     }
+}
+
+/// What came of making the index durable.
+fn synced(syncing: Option<JoinHandle<Result<(), StoreError>>>) -> Result<(), StoreError> {
+    // A panic is logged where it happens; the next attempt tells what is wrong.
+    syncing.map_or(Ok(()), |syncing| syncing.join().unwrap_or(Ok(())))
 }

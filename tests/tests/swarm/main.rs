@@ -3,6 +3,8 @@
 //!
 //! `cargo test -p tests --test swarm -- --nocapture` prints what they cost; `SWARM=200` makes it fewer.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of a test that reports
+
 mod client;
 
 use std::{path::Path, sync::atomic::Ordering, time::Duration};
