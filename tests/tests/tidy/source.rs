@@ -40,9 +40,9 @@ pub(crate) fn sources() -> &'static [Source] {
     })
 }
 
-/// Whether the path alone says that a file is for tests.
+/// Whether the path alone says that a file is for tests or measurements.
 fn in_tests(path: &str) -> bool {
-    path.split('/').any(|part| part == "tests") || path.ends_with("/tests.rs")
+    path.split('/').any(|part| matches!(part, "tests" | "benches")) || path.ends_with("/tests.rs")
 }
 
 /// Whether a file is the module, or a part of it, named by a path without `.rs`.
