@@ -5,7 +5,7 @@
 //! - [`Index`] (sled): look-ups, which follow the journal and can be rebuilt from it.
 //!
 //! Order of every change: blob durable, journal durable, the answer that promises it, index.
-//! Reading order: [`Store`], [`log`], [`follower`], [`open`], [`compact`], [`history`], [`check`].
+//! Reading order: [`Store`], [`log`], [`follower`], [`open`], [`compact`], [`history`], [`mod@check`].
 
 mod blobs;
 mod check;
