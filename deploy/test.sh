@@ -69,6 +69,7 @@ step "format" cargo fmt --all --check
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 step "documentation" docs
 step "tests without libtorch" cargo test --locked --no-fail-fast -p model -p coordinator -p worker --no-default-features
-step "tests" cargo test --workspace --locked --no-fail-fast
+# Tests of real processes wait more than they compute: one more at a time than the two cores that are assumed.
+step "tests" env RUST_TEST_THREADS="${RUST_TEST_THREADS:-3}" cargo test --workspace --locked --no-fail-fast
 [ "$quick" = 1 ] || step "demo" deploy/demo.sh --profile dev --check-pytorch
 closing

@@ -15,11 +15,13 @@ fn a_slow_disk_costs_no_worker_its_lease() {
     federation.kill();
     let mut slow = serve_with(&federation, &["CONCLAVE_FAULT=journal-sync-slow-ms:500"], "slow.log");
     slow.wait_for_log("coordinator ready");
+    let list = || federation.cli(&["worker", "ls", "--output", "json"]).json();
+    tests::wait_for("both workers again", || (list().as_array().unwrap().len() == 2).then_some(()));
     let committed = federation.show(&run)["rounds"].as_array().unwrap().len();
     let before = events(&federation, &run).len();
     let mut waits = Vec::new();
     tests::wait_for("three rounds on a slow disk", || {
-        let (listed, took) = timed(|| federation.cli(&["worker", "ls", "--output", "json"]).json());
+        let (listed, took) = timed(list);
         assert_eq!(listed.as_array().unwrap().len(), 2);
         waits.push(took);
         (federation.show(&run)["rounds"].as_array().unwrap().len() >= committed + 3).then_some(())

@@ -29,7 +29,15 @@ fn a_second_process_is_kept_out_and_one_without_the_lock_is_fenced_off() {
         &["-a", &home.join("operator").display().to_string(), &operator.display().to_string()],
     )
     .unwrap();
-    let mut third = serve_at(&federation, &home, &["127.0.0.1:0", "127.0.0.1:0"], &[], "third.log");
+    // The index has a lock of its own.
+    let anywhere = ["127.0.0.1:0", "127.0.0.1:0"];
+    let mut held = serve_at(&federation, &home, &anywhere, &[], "held.log");
+    assert_eq!(held.wait(), Some(1));
+    assert!(held.log().contains("could not acquire lock"), "{}", held.log());
+    // Without that, too, only the journal is left to tell.
+    std::fs::remove_file(home.join("lock")).unwrap();
+    std::fs::rename(home.join("data/index"), home.join("data/index.gone")).unwrap();
+    let mut third = serve_at(&federation, &home, &anywhere, &[], "third.log");
     third.wait_for_log("coordinator ready");
     let asked = federation.cli_as(&operator, &["--coordinator", &grpc, "invite", "reader", "eve"], "");
     assert_ne!(asked.code, 0, "nothing may be acknowledged: {asked:?}");

@@ -170,13 +170,8 @@ impl Client {
 fn payload(work: &v1::Work) -> Vec<u8> {
     let job = Job::parse(&work.job).unwrap();
     let Task::Synthetic(synthetic) = job.task else { panic!("not a synthetic run") };
-    let kind = match synthetic.update {
-        job::SyntheticUpdate::Random => model::SyntheticUpdate::Random,
-        job::SyntheticUpdate::OneHot => model::SyntheticUpdate::OneHot,
-    };
     let part = format!("part {}", work.part);
-    let seed = Rng::new(job.rounds.seed, &["train", &work.round.to_string(), &part]).bits();
-    let parameters = usize::try_from(synthetic.parameters).unwrap();
-    let update = model::synthetic_update(kind, parameters, seed, work.part);
-    update.iter().flat_map(|value| value.to_le_bytes()).collect()
+    let mut rng = Rng::new(job.rounds.seed, &["train", &work.round.to_string(), &part]);
+    let values = (0..synthetic.parameters).map(|_| (rng.unit() as f32 - 0.5) / 32.0);
+    values.flat_map(f32::to_le_bytes).collect()
 }
