@@ -7,10 +7,10 @@ use params::Digest;
 use round::Event;
 use service::fault::crash_point;
 
-use super::{DriveError, driver::Driver};
+use super::{DriveError, attempt::Made, driver::Driver};
 use crate::{
     registry::{self, Manifest, Publication, Published},
-    store::{CARRIED_MAX, StoreError},
+    store::{Blobs, CARRIED_MAX, StoreError},
 };
 
 /// How long to wait before a full disk is tried again.
@@ -32,38 +32,42 @@ impl Driver {
             return Err(DriveError::Defect("a round to aggregate that is not open"));
         };
         let (context, base, optimizer) = (self.context.clone(), self.base.clone(), self.optimizer.clone());
-        let (shared, shutdown) = (self.shared.clone(), self.shared.tasks.shutdown().clone());
-        let work = move || -> Result<_, DriveError> {
+        let make = move || -> Result<_, DriveError> {
             crash_point("aggregating");
             let made = attempt.aggregate(&context, base, optimizer.as_deref())?;
             let bytes = made.weights.to_safetensors()?;
-            let mut carry = Vec::new();
-            let mut keep = |bytes: &[u8]| -> Result<(Digest, u64), DriveError> {
-                let digest = match bytes.len() <= CARRIED_MAX {
-                    true => {
-                        carry.push(bytes.to_vec());
-                        until_room(|| shared.store.blobs.put_carried(bytes), || shutdown.is_cancelled())?
-                    }
-                    false => until_room(|| shared.store.blobs.put(bytes), || shutdown.is_cancelled())?,
-                };
-                Ok((digest, bytes.len() as u64))
-            };
-            let weights = keep(&bytes)?;
-            let optimizer = match made.optimizer.is_empty() {
-                true => None,
-                false => Some(keep(&made.optimizer)?),
-            };
-            Ok((made, bytes, weights, optimizer, carry))
+            Ok((made, bytes))
         };
-        // A small model is made before a thread would have started, and its bytes go into the journal.
-        let (made, bytes, (digest, weights_bytes), optimizer, carry) = match self.is_small() {
-            true => work()?,
-            false => self.shared.tasks.blocking("aggregate", work).await??,
+        let (shared, shutdown) = (self.shared.clone(), self.shared.tasks.shutdown().clone());
+        let wait = move |made: Made, bytes: Vec<u8>| {
+            let kept = until_room(
+                || keep(&shared.store.blobs, &bytes, &made.optimizer),
+                || shutdown.is_cancelled(),
+            )?;
+            Ok::<_, DriveError>((made, bytes, kept))
         };
+        // A small model is made and kept before a thread would have started, unless it must wait for room.
+        let (made, bytes, kept) = if self.is_small() {
+            let (made, bytes) = make()?;
+            match keep(&self.shared.store.blobs, &bytes, &made.optimizer) {
+                Ok(kept) => (made, bytes, kept),
+                Err(error) if error.is_full() => {
+                    self.shared.tasks.blocking("aggregate", move || wait(made, bytes)).await??
+                }
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            let work = move || make().and_then(|(made, bytes)| wait(made, bytes));
+            self.shared.tasks.blocking("aggregate", work).await??
+        };
+        let (digest, weights_bytes) = kept.weights;
         self.model = (digest, bytes.into());
         self.made = Some(made);
-        self.met.carry = carry;
-        Ok((Event::Aggregated { round, candidate: digest }, Aside::Candidate { weights_bytes, optimizer }))
+        self.met.carry = kept.carry;
+        Ok((
+            Event::Aggregated { round, candidate: digest },
+            Aside::Candidate { weights_bytes, optimizer: kept.optimizer },
+        ))
     }
 
     /// Measures the candidate on the coordinator's own holdout.
@@ -153,6 +157,31 @@ impl Driver {
             self.model = (digest, bytes.into());
         }
     }
+}
+
+/// A candidate on the disk: digest and length of its weights and of its optimizer's state.
+struct Kept {
+    weights: (Digest, u64),
+    optimizer: Option<(Digest, u64)>,
+    /// What the entry of the journal carries, because it is small.
+    carry: Vec<Vec<u8>>,
+}
+
+/// Puts a candidate on the disk. To do it twice does no harm.
+fn keep(blobs: &Blobs, weights: &[u8], optimizer: &[u8]) -> Result<Kept, StoreError> {
+    let mut carry = Vec::new();
+    let mut one = |bytes: &[u8]| -> Result<(Digest, u64), StoreError> {
+        let digest = if bytes.len() <= CARRIED_MAX {
+            carry.push(bytes.to_vec());
+            blobs.put_carried(bytes)?
+        } else {
+            blobs.put(bytes)?
+        };
+        Ok((digest, bytes.len() as u64))
+    };
+    let weights = one(weights)?;
+    let optimizer = if optimizer.is_empty() { None } else { Some(one(optimizer)?) };
+    Ok(Kept { weights, optimizer, carry })
 }
 
 /// Does something again and again while the disk is full: what is wanted is not lost, it waits.
