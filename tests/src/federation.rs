@@ -68,6 +68,12 @@ impl Federation {
         new
     }
 
+    /// As [`Federation::start`], on a disk so slow that a round takes some tenth of a second: the test can act in the
+    /// middle of a run.
+    pub fn start_slow() -> Self {
+        Self::start_with_env(&[], &[("CONCLAVE_FAULT", "journal-sync-slow-ms:20")])
+    }
+
     /// A coordinator's home with `config` in place of some lines: `(key, whole new line)`.
     pub fn start_with(config: &[(&str, &str)]) -> Self {
         Self::start_with_env(config, &[])
@@ -266,6 +272,11 @@ impl Federation {
             let shown = self.show(run);
             (shown["rounds"].as_array().expect("rounds").len() >= rounds).then_some(shown)
         })
+    }
+
+    /// How often this run went on after a restart of the coordinator.
+    pub fn restarts(&self, run: &str) -> usize {
+        self.events(run).iter().filter(|event| event["kind"] == "coordinator-restarted").count()
     }
 
     /// What `run show --events` tells of a run, oldest first.

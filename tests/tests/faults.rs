@@ -65,7 +65,7 @@ fn a_killed_coordinator_goes_on_with_the_same_bits() {
         digests(&federation.complete(&job, &files()))
     };
 
-    let mut federation = Federation::start();
+    let mut federation = Federation::start_slow();
     let _sites: Vec<Site> = names.iter().map(|n| federation.worker(n, &["--device", "cpu"])).collect();
     let run = federation.start_run(&job, &files());
     for rounds in [4, 12, 25] {
@@ -76,6 +76,7 @@ fn a_killed_coordinator_goes_on_with_the_same_bits() {
     let shown = federation.wait_for_end(&run);
     assert_eq!(shown["state"], "completed", "{shown:#}");
     assert_eq!(digests(&shown), undisturbed);
+    assert_eq!(federation.restarts(&run), 3);
     // What was published before the last start is served after it.
     let versions = federation.cli(&["model", "ls", "iris", "--output", "json"]).json();
     assert_eq!(versions.as_array().unwrap().len(), 40, "{versions:#}");

@@ -32,8 +32,10 @@ fn state(federation: &Federation, worker: &str) -> String {
 fn the_events_of_a_run_outlive_its_processes_and_the_journal() {
     // Segments are dropped while the run goes on.
     let config = [("snapshot_every", "snapshot_every = 10"), ("garbage_age", "garbage_age = \"0s\"")];
-    let mut federation =
-        Federation::start_with_env(&config, &[("CONCLAVE_FAULT", "journal-segment-bytes:4096")]);
+    let mut federation = Federation::start_with_env(
+        &config,
+        &[("CONCLAVE_FAULT", "journal-segment-bytes:4096,journal-sync-slow-ms:20")],
+    );
     let mut sites = workers(&federation, &["ada", "ben", "cleo"]);
     let load = Load { cohort: "{ min = 2, max = 3 }", rounds: 25, ..Load::default() };
     let run = federation.start_run(&load.toml(), &[]);
@@ -84,7 +86,7 @@ fn a_lost_worker_is_told_with_its_reason() {
 
 #[test]
 fn a_watch_goes_on_after_a_kill() {
-    let mut federation = Federation::start();
+    let mut federation = Federation::start_slow();
     let _sites = workers(&federation, &["ada", "ben", "cleo"]);
     let run = federation.start_run(&Load { rounds: 40, ..Load::default() }.toml(), &[]);
     let mut watch = federation.cli_in_background(&["run", "watch", &run, "--output", "jsonl"]);
@@ -98,11 +100,12 @@ fn a_watch_goes_on_after_a_kill() {
     let told: Vec<u64> =
         objects.filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["round"].as_u64()).collect();
     assert_eq!(told, (1..=40).collect::<Vec<_>>(), "{log}");
+    assert_eq!(federation.restarts(&run), 1);
 }
 
 #[test]
 fn a_paused_run_opens_no_round_until_it_is_resumed() {
-    let mut federation = Federation::start();
+    let mut federation = Federation::start_slow();
     let _sites = workers(&federation, &["ada", "ben", "cleo"]);
     let job = Load { rounds: 30, ..Load::default() }.toml();
     let run = federation.start_run(&job, &[]);
@@ -251,7 +254,7 @@ fn a_new_run_reaches_workers_that_wait() {
 
 #[test]
 fn workers_of_two_protocols_share_a_run() {
-    let mut federation = Federation::start();
+    let mut federation = Federation::start_slow();
     let mut old = federation.worker("ada", &["--protocol-max", "1"]);
     old.wait_for_log("protocol=1");
     let mut new = federation.worker("ben", &[]);
@@ -265,6 +268,7 @@ fn workers_of_two_protocols_share_a_run() {
     let shown = federation.wait_for_end(&run);
     assert_eq!((digests(&shown), &shown["state"]), (calm, &"completed".into()));
     assert!(rounds(&shown).iter().all(|round| round["updates"] == 2));
+    assert_eq!(federation.restarts(&run), 1);
     let shown = federation.cli(&["worker", "show", "ada", "--output", "json"]).json();
     assert_eq!(shown["protocol"], 1, "{shown:#}");
 }

@@ -366,7 +366,9 @@ fn standing(view: &View, worker: &Name) -> Option<v1::WorkerRun> {
 }
 
 fn unknown_worker(name: &Name) -> WireError {
-    WireError::not_found(format!("no worker '{name}' has ever registered; `conclave worker ls` lists them"))
+    WireError::not_found(format!(
+        "no worker '{name}' is known; `conclave worker ls` lists those that registered since the coordinator started"
+    ))
 }
 
 /// What changed since the last message of a watch.
