@@ -10,7 +10,7 @@ use std::{
 };
 
 use params::{Params, Rng};
-use tests::{Federation, Load, Site, digests, nightly, pass, wait_for};
+use tests::{Federation, Load, Site, digests, pass, wait_for};
 
 const NAMES: [&str; 5] = ["ada", "ben", "cleo", "dora", "emil"];
 
@@ -20,10 +20,13 @@ const CONFIG: [(&str, &str); 3] = [
     ("snapshot_every", "snapshot_every = 40"),
     ("garbage_age", "garbage_age = \"0s\""),
 ];
-const ENV: [(&str, &str); 1] = [("CONCLAVE_FAULT", "journal-segment-bytes:16384")];
+const SEGMENTS: &str = "journal-segment-bytes:16384";
 
-fn federation(workers: usize) -> (Federation, Vec<Site>) {
-    let federation = Federation::start_with_env(&CONFIG, &ENV);
+/// A round takes some tenth of a second, a run some seconds: most kills come in the middle of one.
+const SLOW: &str = "journal-segment-bytes:16384,journal-sync-slow-ms:20";
+
+fn federation(workers: usize, fault: &'static str) -> (Federation, Vec<Site>) {
+    let federation = Federation::start_with_env(&CONFIG, &[("CONCLAVE_FAULT", fault)]);
     let sites = NAMES[..workers].iter().map(|name| federation.worker(name, &["--device", "cpu"])).collect();
     (federation, sites)
 }
@@ -41,13 +44,13 @@ fn state(federation: &Federation, run: &str) -> Option<String> {
 
 #[test]
 fn kills_at_random_times_change_no_bit() {
-    let (seed, length) = (seed(), Duration::from_secs(if nightly() { 60 } else { 15 }));
+    let (seed, length) = (seed(), Duration::from_secs(60));
     let mut rng = Rng::new(seed, &["kills at random times"]);
-    let (mut federation, mut sites) = federation(3);
+    let (mut federation, mut sites) = federation(3, SLOW);
     let server = r#"{ kind = "adam", lr = 0.01 }"#;
-    let job = Load { parameters: 20_000, rounds: 30, server, ..Load::default() }.toml();
+    let job = Load { parameters: 20_000, rounds: 80, server, ..Load::default() }.toml();
     let calm = digests(&federation.complete(&job, &[]));
-    let (mut coordinators, mut workers, mut ended) = (0, 0, 0);
+    let (mut coordinators, mut workers, mut ended, mut inside) = (0, 0, 0, 0);
     let mut run = federation.start_run(&job, &[]);
     #[allow(clippy::disallowed_methods)]
     let start = Instant::now();
@@ -71,6 +74,7 @@ fn kills_at_random_times_change_no_bit() {
         }
         if state(&federation, &run).is_some_and(|state| state == "completed") {
             assert_eq!(digests(&federation.show(&run)), calm, "CONCLAVE_SEED={seed}");
+            inside += federation.restarts(&run);
             run = federation.start_run(&job, &[]);
             ended += 1;
         }
@@ -79,10 +83,14 @@ fn kills_at_random_times_change_no_bit() {
     let shown = federation.wait_for_end(&run);
     assert_eq!(shown["state"], "completed", "CONCLAVE_SEED={seed}: {shown:#}");
     assert_eq!(digests(&shown), calm, "CONCLAVE_SEED={seed}");
-    assert!(coordinators > 0 && workers > 0, "CONCLAVE_SEED={seed}: {coordinators} {workers}");
+    inside += federation.restarts(&run);
+    assert!(inside > 0 && workers > 0, "CONCLAVE_SEED={seed}: {inside} of {coordinators}, {workers}");
     #[allow(clippy::print_stdout)]
     {
-        println!("killed {coordinators} coordinators and {workers} workers during {} runs", ended + 1);
+        println!(
+            "killed {coordinators} coordinators ({inside} starts went on with a run) and {workers} workers, {} runs",
+            ended + 1
+        );
     }
 }
 
@@ -90,7 +98,7 @@ fn kills_at_random_times_change_no_bit() {
 /// updates, tells whose update is in it, and how often.
 #[test]
 fn every_acknowledged_update_counts_once() {
-    let (mut federation, sites) = federation(5);
+    let (mut federation, sites) = federation(5, SEGMENTS);
     let job = Load {
         parameters: 20_000,
         update: "one-hot",
@@ -144,7 +152,7 @@ fn version(federation: &Federation, number: u32) -> Vec<f32> {
 
 #[test]
 fn a_killed_coordinator_is_back_soon() {
-    let (mut federation, sites) = federation(3);
+    let (mut federation, sites) = federation(3, SEGMENTS);
     let run = federation.start_run(&Load { rounds: 100_000, ..Load::default() }.toml(), &[]);
     let accepted = || -> usize { sites.iter().flat_map(|s| s.count("update accepted").into_values()).sum() };
     let mut told = Vec::new();
