@@ -13,7 +13,7 @@ use params::{Digest, Name};
 pub(crate) use manifest::{Architecture, File, Lineage, Manifest, Signature, TensorMeta, WEIGHTS};
 
 use crate::store::{
-    AliasRecord, BlobRecord, CARRIED_MAX, Changes, RoundRecord, RunRecord, Store, StoreError, VersionRecord,
+    AliasRecord, BlobRecord, Changes, RoundRecord, RunRecord, Store, StoreError, VersionRecord,
 };
 
 /// The alias of the best version by the metric of its run.
@@ -211,14 +211,8 @@ impl Registry {
             cause,
         })?;
         let mut carried = Vec::new();
-        let stored = BlobRecord { digest: Digest::of(&json).to_string(), bytes: json.len() as u64 };
-        match json.len() <= CARRIED_MAX {
-            true => {
-                self.store.blobs.put_carried(&json)?;
-                carried.push(json);
-            }
-            false => drop(self.store.blobs.put(&json)?),
-        }
+        let digest = self.store.blobs.put_for_entry(&json, &mut carried)?;
+        let stored = BlobRecord { digest: digest.to_string(), bytes: json.len() as u64 };
         let record = version(&manifest, &stored);
         let best = is_best(&record, committed.best.as_deref(), publication);
         let run = &publication.run;

@@ -10,7 +10,7 @@ use service::fault::crash_point;
 use super::{DriveError, attempt::Made, driver::Driver};
 use crate::{
     registry::{self, Manifest, Publication, Published},
-    store::{Blobs, CARRIED_MAX, StoreError},
+    store::{Blobs, StoreError},
 };
 
 /// How long to wait before a full disk is tried again.
@@ -171,12 +171,7 @@ struct Kept {
 fn keep(blobs: &Blobs, weights: &[u8], optimizer: &[u8]) -> Result<Kept, StoreError> {
     let mut carry = Vec::new();
     let mut one = |bytes: &[u8]| -> Result<(Digest, u64), StoreError> {
-        let digest = if bytes.len() <= CARRIED_MAX {
-            carry.push(bytes.to_vec());
-            blobs.put_carried(bytes)?
-        } else {
-            blobs.put(bytes)?
-        };
+        let digest = blobs.put_for_entry(bytes, &mut carry)?;
         Ok((digest, bytes.len() as u64))
     };
     let weights = one(weights)?;

@@ -13,7 +13,7 @@ use std::{
 use params::Digest;
 use service::fault::crash_point;
 
-use super::StoreError;
+use super::{CARRIED_MAX, StoreError};
 
 /// Content-addressed files: `blobs/ab/<64 hex digits>`, named by their BLAKE3 digest.
 ///
@@ -92,6 +92,17 @@ impl Blobs {
         if !self.is_there(&digest, &path) {
             self.write(&path, bytes, false)?;
         }
+        Ok(digest)
+    }
+
+    /// Stores bytes that an entry of the journal will name: small ones are added to what the entry carries, larger ones
+    /// are durable before it. To do it twice does no harm.
+    pub(crate) fn put_for_entry(&self, bytes: &[u8], carry: &mut Vec<Vec<u8>>) -> Result<Digest, StoreError> {
+        if bytes.len() > CARRIED_MAX {
+            return self.put(bytes);
+        }
+        let digest = self.put_carried(bytes)?;
+        carry.push(bytes.to_vec());
         Ok(digest)
     }
 
