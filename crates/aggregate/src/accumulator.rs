@@ -1,61 +1,55 @@
-use params::Layout;
+use std::num::NonZeroUsize;
 
-use crate::fixed::{Scale, power_of_two};
+use crate::{
+    fixed::{Scale, WEIGHT_MAX, power_of_two},
+    kernel,
+};
 
-/// The running sum of a round: `sum(round(x * 2^s) * weight)` for each element, in Z/2^64.
+/// The running sum of a round: `sum(round(x * weight * 2^s))` for each coordinate, in Z/2^64.
 ///
-/// Addition in Z/2^64 commutes and associates, so neither the order of the updates nor the shape of a
-/// tree of accumulators changes a bit of the result. [`Scale`] excludes overflow for updates that pass
-/// [`Accumulator::check`]; additions wrap, so that masks of a secure sum cancel in the same ring.
+/// Addition in Z/2^64 commutes and associates, so neither the order of the updates, nor the shape of a
+/// tree of accumulators, nor the number of threads changes a bit of the result. [`Scale`] excludes overflow for
+/// updates within their bounds; additions wrap, so that masks of a secure sum cancel in the same ring.
 ///
-/// It holds 8 bytes per element, whatever the number of updates.
+/// It holds 8 bytes per coordinate, whatever the number of updates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accumulator {
-    scale: Scale,
+    stretches: Vec<Stretch>,
     sums: Vec<i64>,
     weight: u64,
+    weight_sum_max: u64,
     updates: u64,
 }
 
-/// Why an update is refused; a refused update leaves no trace.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum UpdateFault {
-    /// The update has another number of elements than the model.
-    #[error("update has {found} elements, the model has {expected}")]
-    Length {
-        /// Elements of the update.
-        found: usize,
-        /// Elements of the model.
-        expected: usize,
-    },
-    /// An element is NaN or infinite.
-    #[error("tensor '{tensor}' has {value} at index {index}, every element must be finite")]
-    NotFinite {
-        /// The tensor.
-        tensor: String,
-        /// The index in the tensor, row-major.
-        index: usize,
-        /// The element.
-        value: f32,
-    },
-    /// An element is larger than the coordinate bound of the round.
-    #[error("tensor '{tensor}' has {value} at index {index}, beyond the coordinate bound of {bound}")]
-    Bound {
-        /// The tensor.
-        tensor: String,
-        /// The index in the tensor, row-major.
-        index: usize,
-        /// The element.
-        value: f32,
-        /// The largest magnitude that the round allows.
-        bound: f32,
-    },
+/// Neighbouring coordinates with one bound, for instance of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stretch {
+    /// How many coordinates.
+    pub elements: usize,
+    /// The largest magnitude of one of them, in parameter units.
+    pub coordinate_max: f32,
+}
+
+/// Where the coordinates of an update are read from.
+pub enum Source<'a> {
+    /// `f32` little-endian, one per coordinate: added where they are.
+    Bytes(&'a [u8]),
+    /// Fills a slice with the coordinates from an index on; called with blocks, from several threads.
+    Decode(&'a (dyn Fn(usize, &mut [f32]) + Sync)),
+}
+
+/// Why an update cannot be added; the sum is left as it was.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum WeightFault {
     /// The weight is 0.
     #[error("weight 0: an update needs at least one example")]
-    NoWeight,
+    Zero,
+    /// The weight is larger than [`WEIGHT_MAX`].
+    #[error("weight {0} of one update, at most {WEIGHT_MAX} are allowed")]
+    Large(u64),
     /// The sum of weights would exceed what the scale of the round was chosen for.
     #[error("weight {weight} on top of {sum} exceeds the round's sum of weights of {max}")]
-    WeightSum {
+    Sum {
         /// The weight of the update.
         weight: u64,
         /// The weights of the updates so far.
@@ -69,21 +63,16 @@ pub enum UpdateFault {
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum MergeFault {
     /// They were made for models of different sizes.
-    #[error("accumulator of {found} elements, expected {expected}")]
+    #[error("accumulator of {found} coordinates, expected {expected}")]
     Length {
-        /// Elements of the other one.
+        /// Coordinates of the other one.
         found: usize,
-        /// Elements of this one.
+        /// Coordinates of this one.
         expected: usize,
     },
     /// They were made for different rounds: their integers mean different numbers.
-    #[error("accumulator with scale 2^{found}, expected 2^{expected} with the same bounds")]
-    Scale {
-        /// Exponent of the other one.
-        found: i32,
-        /// Exponent of this one.
-        expected: i32,
-    },
+    #[error("accumulator with other bounds: its integers mean other numbers")]
+    Scale,
     /// Together they exceed the sum of weights that the scale was chosen for.
     #[error("weights {other} and {sum} exceed the round's sum of weights of {max}")]
     WeightSum {
@@ -101,56 +90,73 @@ pub enum MergeFault {
 #[error("the round holds no update, there is nothing to average")]
 pub struct EmptyRound;
 
-impl Accumulator {
-    /// An empty sum for a model of `elements` elements.
-    pub fn new(elements: usize, scale: Scale) -> Self {
-        Self { scale, sums: vec![0; elements], weight: 0, updates: 0 }
-    }
+/// Coordinates that are decoded at once: they stay in the first cache.
+const BLOCK: usize = 4096;
 
-    /// Whether `update` (one value per element of `layout`) may be added with `weight` (examples).
+/// Fewer coordinates than this are not worth a thread.
+const THREAD_MIN: usize = 256 * 1024;
+
+impl Accumulator {
+    /// An empty sum for the coordinates of `stretches`, one after the other, and weights that sum to at most
+    /// `weight_sum_max`.
     ///
     /// # Errors
-    /// See [`UpdateFault`]; the first element that breaks a rule is the one that is named.
+    /// Those of [`Scale::new`].
+    pub fn new(stretches: &[Stretch], weight_sum_max: u64) -> Result<Self, crate::ScaleError> {
+        for stretch in stretches {
+            Scale::new(stretch.coordinate_max, weight_sum_max)?;
+        }
+        let elements = stretches.iter().map(|stretch| stretch.elements).sum();
+        let stretches = stretches.to_vec();
+        Ok(Self { stretches, sums: vec![0; elements], weight: 0, weight_sum_max, updates: 0 })
+    }
+
+    /// Whether an update of this weight may be added.
     ///
-    /// # Panics
-    /// When `layout` is not the one that the accumulator was sized for.
-    pub fn check(&self, layout: &Layout, update: &[f32], weight: u64) -> Result<(), UpdateFault> {
-        assert_eq!(layout.elements(), self.sums.len(), "the accumulator is sized by the round's layout");
-        if update.len() != self.sums.len() {
-            return Err(UpdateFault::Length { found: update.len(), expected: self.sums.len() });
-        }
-        if weight == 0 {
-            return Err(UpdateFault::NoWeight);
-        }
-        if !self.has_room(weight) {
-            let max = self.scale.weight_sum_max();
-            return Err(UpdateFault::WeightSum { weight, sum: self.weight, max });
-        }
-        let bound = self.scale.coordinate_max();
-        // A NaN is not contained in any range.
-        let Some(at) = update.iter().position(|x| !(-bound..=bound).contains(x)) else { return Ok(()) };
-        let (tensor, index) = layout.locate(at).expect("the update is as long as the layout");
-        let (tensor, value) = (tensor.to_owned(), update[at]);
-        if value.is_finite() {
-            Err(UpdateFault::Bound { tensor, index, value, bound })
-        } else {
-            Err(UpdateFault::NotFinite { tensor, index, value })
+    /// # Errors
+    /// See [`WeightFault`].
+    pub fn room(&self, weight: u64) -> Result<(), WeightFault> {
+        match weight {
+            0 => Err(WeightFault::Zero),
+            _ if weight > WEIGHT_MAX => Err(WeightFault::Large(weight)),
+            _ if weight > self.weight_sum_max - self.weight => {
+                Err(WeightFault::Sum { weight, sum: self.weight, max: self.weight_sum_max })
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Adds an update that [`Accumulator::check`] accepted.
+    /// Adds an update whose coordinates were found to be within their bounds, on up to `threads` threads.
+    ///
+    /// # Errors
+    /// See [`WeightFault`].
     ///
     /// # Panics
-    /// When the length or the weight is one that `check` refuses.
-    pub fn add(&mut self, update: &[f32], weight: u64) {
-        assert_eq!(update.len(), self.sums.len(), "an update is checked before it is added");
-        assert!(weight > 0 && self.has_room(weight), "a weight is checked before it is added");
-        let factor = weight as i64; // At most 2^40.
-        for (sum, &x) in self.sums.iter_mut().zip(update) {
-            *sum = sum.wrapping_add(self.scale.quantise(x).wrapping_mul(factor));
+    /// When the bytes of [`Source::Bytes`] are not 4 for each coordinate.
+    pub fn add(
+        &mut self,
+        update: &Source<'_>,
+        weight: u64,
+        threads: NonZeroUsize,
+    ) -> Result<(), WeightFault> {
+        self.room(weight)?;
+        if let Source::Bytes(bytes) = update {
+            assert_eq!(bytes.len(), 4 * self.sums.len(), "the length of an update is checked before");
         }
+        let stretches: Vec<(usize, f64)> =
+            self.scales().map(|(elements, scale)| (elements, scale.factor(weight))).collect();
+        in_columns(&mut self.sums, threads, |start, sums| match update {
+            Source::Bytes(bytes) => {
+                let bytes = &bytes[4 * start..4 * (start + sums.len())];
+                fold_stretches(sums, start, &stretches, |at, sums, factor| {
+                    kernel::fold(sums, &bytes[4 * at..4 * (at + sums.len())], factor);
+                });
+            }
+            Source::Decode(decode) => fold_decoded(sums, start, &stretches, *decode),
+        });
         self.weight += weight;
         self.updates += 1;
+        Ok(())
     }
 
     /// Adds the sum of another accumulator of the same round, for instance of a branch of a tree.
@@ -161,13 +167,12 @@ impl Accumulator {
         if other.sums.len() != self.sums.len() {
             return Err(MergeFault::Length { found: other.sums.len(), expected: self.sums.len() });
         }
-        if other.scale != self.scale {
-            let (found, expected) = (other.scale.exponent(), self.scale.exponent());
-            return Err(MergeFault::Scale { found, expected });
+        if other.stretches != self.stretches || other.weight_sum_max != self.weight_sum_max {
+            return Err(MergeFault::Scale);
         }
-        if !self.has_room(other.weight) {
-            let max = self.scale.weight_sum_max();
-            return Err(MergeFault::WeightSum { other: other.weight, sum: self.weight, max });
+        if other.weight > self.weight_sum_max - self.weight {
+            let (other, sum, max) = (other.weight, self.weight, self.weight_sum_max);
+            return Err(MergeFault::WeightSum { other, sum, max });
         }
         for (sum, x) in self.sums.iter_mut().zip(&other.sums) {
             *sum = sum.wrapping_add(*x);
@@ -177,25 +182,39 @@ impl Accumulator {
         Ok(())
     }
 
-    /// The weighted mean of each element: `sum / (weight * 2^s)`, a rational number, rounded once,
-    /// half to even, to `f32`.
+    /// The weighted mean of the coordinates from `start` on: `sum / (weight * 2^s)`, a rational number, rounded
+    /// once, half to even, to `f32`.
     ///
-    /// The sum is exact for the quantised updates, and each of these is off by at most half a
-    /// [`Scale::resolution`]. So a mean is within half a resolution plus half an `f32` ulp of the
-    /// weighted mean of the updates as they were sent. It never leaves the coordinate bound.
+    /// So a mean is within [`Scale::error`] plus half an `f32` ulp of the weighted mean of the updates as they
+    /// were sent. It never leaves the coordinate bound.
     ///
     /// # Errors
     /// [`EmptyRound`] when nothing was added.
-    pub fn finish(self) -> Result<Vec<f32>, EmptyRound> {
+    ///
+    /// # Panics
+    /// When `start + out.len()` is more than there are coordinates.
+    pub fn mean(&self, start: usize, out: &mut [f32], threads: NonZeroUsize) -> Result<(), EmptyRound> {
         if self.weight == 0 {
             return Err(EmptyRound);
         }
-        let bound = self.scale.coordinate_max();
-        let mean = |&sum: &i64| quotient(sum, self.weight, self.scale.exponent()).clamp(-bound, bound);
-        Ok(self.sums.iter().map(mean).collect())
+        let sums = &self.sums[start..start + out.len()];
+        in_columns(out, threads, |from, out| self.mean_of(start + from, &sums[from..from + out.len()], out));
+        Ok(())
     }
 
-    /// The weights (examples) of all updates.
+    fn mean_of(&self, start: usize, sums: &[i64], out: &mut [f32]) {
+        let stretches: Vec<(usize, Scale)> = self.scales().collect();
+        for (range, scale) in cut(start, out.len(), &stretches) {
+            let (bound, exponent) = (scale.coordinate_max(), scale.exponent());
+            let (sums, out) = (&sums[range.clone()], &mut out[range]);
+            // Exact: the weight has at most 41 bits.
+            let divisor = scale.factor(self.weight);
+            kernel::divide(sums, divisor, out, |_, sum| quotient(sum, self.weight, exponent));
+            out.iter_mut().for_each(|mean| *mean = mean.clamp(-bound, bound));
+        }
+    }
+
+    /// The weights of all updates.
     pub fn weight(&self) -> u64 {
         self.weight
     }
@@ -205,13 +224,85 @@ impl Accumulator {
         self.updates
     }
 
-    /// The scale of the round.
-    pub fn scale(&self) -> &Scale {
-        &self.scale
+    /// The number of coordinates.
+    pub fn elements(&self) -> usize {
+        self.sums.len()
     }
 
-    fn has_room(&self, weight: u64) -> bool {
-        weight <= self.scale.weight_sum_max() - self.weight
+    /// How many coordinates each scale of the round is for, in their order.
+    pub fn scales(&self) -> impl Iterator<Item = (usize, Scale)> {
+        self.stretches.iter().map(|stretch| {
+            let scale = Scale::new(stretch.coordinate_max, self.weight_sum_max);
+            (stretch.elements, scale.expect("it was checked when the sum was made"))
+        })
+    }
+}
+
+/// Gives each thread neighbouring columns of `all`, with their start.
+fn in_columns<T: Send>(all: &mut [T], threads: NonZeroUsize, work: impl Fn(usize, &mut [T]) + Sync) {
+    let threads = threads.get().min(all.len() / THREAD_MIN).max(1);
+    if threads == 1 {
+        return work(0, all);
+    }
+    let each = all.len().div_ceil(threads).next_multiple_of(BLOCK);
+    std::thread::scope(|scope| {
+        let mut parts = all.chunks_mut(each).enumerate();
+        let first = parts.next();
+        for (part, columns) in parts {
+            let work = &work;
+            scope.spawn(move || work(part * each, columns));
+        }
+        // This thread is one of them.
+        if let Some((_, columns)) = first {
+            work(0, columns);
+        }
+    });
+}
+
+/// The parts of columns `start..start + len` that lie in each stretch: where they are among these columns, and
+/// what belongs to the stretch.
+fn cut<T: Copy>(
+    start: usize,
+    len: usize,
+    stretches: &[(usize, T)],
+) -> impl Iterator<Item = (std::ops::Range<usize>, T)> {
+    let mut end = 0;
+    stretches.iter().filter_map(move |&(elements, what)| {
+        let from = end;
+        end += elements;
+        let (low, high) = (from.max(start), end.min(start + len));
+        (low < high).then(|| (low - start..high - start, what))
+    })
+}
+
+fn fold_stretches(
+    sums: &mut [i64],
+    start: usize,
+    stretches: &[(usize, f64)],
+    mut fold: impl FnMut(usize, &mut [i64], f64),
+) {
+    for (range, factor) in cut(start, sums.len(), stretches) {
+        fold(range.start, &mut sums[range], factor);
+    }
+}
+
+fn fold_decoded(
+    sums: &mut [i64],
+    start: usize,
+    stretches: &[(usize, f64)],
+    decode: &(dyn Fn(usize, &mut [f32]) + Sync),
+) {
+    let (mut values, mut bytes) = (vec![0f32; BLOCK], vec![0u8; 4 * BLOCK]);
+    for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
+        let first = start + block * BLOCK;
+        let values = &mut values[..sums.len()];
+        decode(first, values);
+        for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values.iter()) {
+            *bytes = value.to_le_bytes();
+        }
+        fold_stretches(sums, first, stretches, |at, sums, factor| {
+            kernel::fold(sums, &bytes[4 * at..4 * (at + sums.len())], factor);
+        });
     }
 }
 

@@ -1,11 +1,21 @@
-/// The largest sum of weights that a round may have: 2^40 examples.
+/// The largest sum of weights that a round may have: 2^40.
 pub const WEIGHT_SUM_MAX: u64 = 1 << 40;
 
-/// The fixed-point scale of a round: a power of two `2^s`, the same for every worker.
+/// The largest weight of one update: 2^29. A 24-bit coordinate times such a weight is exact in `f64`.
+pub const WEIGHT_MAX: u64 = 1 << 29;
+
+/// The largest magnitude of one term of the sum, as a power of two.
+const TERM_BITS: i32 = 62;
+
+/// The fixed-point scale of some coordinates of a round: a power of two `2^s`, the same for every worker.
 ///
-/// It is the largest power of two for which `round(x * 2^s) * weight`, summed over all weights of the
-/// round, stays within `-(2^63-1)..=2^63-1` for every `|x| <= coordinate_max`. Overflow of the sum is
-/// therefore impossible, not improbable.
+/// A term of the sum is `round(x * weight * 2^s)`, half to even. `s` is the largest exponent for which
+/// `coordinate_max * weight_sum_max * 2^s <= 2^62`. The sum of all terms then stays within `2^62` plus half of
+/// the number of updates, which is at most 2^39: overflow is impossible, not improbable.
+///
+/// The product is rounded, not the coordinate, so that a large sum of weights costs no resolution: with `n`
+/// updates, whose weights sum to what the scale was made for, the mean of the terms is off by less than
+/// `n * coordinate_max * 2^-62` from the mean of the updates. See [`Scale::error`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
     coordinate_max: f32,
@@ -26,7 +36,7 @@ pub enum ScaleError {
 
 impl Scale {
     /// The scale for coordinates within `-coordinate_max..=coordinate_max` (parameter units) and
-    /// weights (examples) that sum to at most `weight_sum_max`.
+    /// weights that sum to at most `weight_sum_max`.
     ///
     /// # Errors
     /// `coordinate_max` is not finite and positive, or `weight_sum_max` is not in `1..=2^40`.
@@ -37,10 +47,9 @@ impl Scale {
         if !(1..=WEIGHT_SUM_MAX).contains(&weight_sum_max) {
             return Err(ScaleError::WeightSumMax(weight_sum_max));
         }
-        let bound = f64::from(coordinate_max);
-        // At this exponent the bound alone is at least 2^63; at most 42 steps down it fits.
-        let mut exponent = 63 - floor_log2(bound);
-        while !fits(bound, exponent, weight_sum_max) {
+        let mut exponent = TERM_BITS - floor_log2(f64::from(coordinate_max)) - weight_sum_max.ilog2() as i32;
+        // The fractions above the two powers of two cost at most two steps.
+        while !fits(coordinate_max, exponent, weight_sum_max) {
             exponent -= 1;
         }
         Ok(Self { coordinate_max, weight_sum_max, exponent })
@@ -61,23 +70,30 @@ impl Scale {
         self.exponent
     }
 
-    /// The distance between neighbouring values, `2^-s`, in parameter units. A coordinate is off by at
-    /// most half of it.
-    pub fn resolution(&self) -> f64 {
-        power_of_two(-self.exponent)
+    /// How far the mean of `updates` terms can be from the mean of the updates themselves, in parameter
+    /// units, when their weights sum to `weight`: half of `2^-s` for each, divided by the weight. Not
+    /// counted is the rounding of the mean to `f32`.
+    pub fn error(&self, updates: u64, weight: u64) -> f64 {
+        updates as f64 / weight as f64 * power_of_two(-self.exponent - 1)
     }
 
-    /// `x * 2^s`, rounded half to even. Exact up to that rounding: a product of an `f32` and a power
-    /// of two in this range is an `f64`. The caller has checked `|x| <= coordinate_max`.
-    pub(crate) fn quantise(&self, x: f32) -> i64 {
-        (f64::from(x) * power_of_two(self.exponent)).round_ties_even() as i64
+    /// `weight * 2^s`: what a coordinate is multiplied with. Exact.
+    pub(crate) fn factor(&self, weight: u64) -> f64 {
+        weight as f64 * power_of_two(self.exponent)
     }
 }
 
-/// Whether the largest coordinate, quantised, times all weights is at most `2^63 - 1`.
-fn fits(bound: f64, exponent: i32, weight_sum: u64) -> bool {
-    let largest = (bound * power_of_two(exponent)).round_ties_even() as u128;
-    largest * u128::from(weight_sum) <= i64::MAX as u128
+/// Whether the largest coordinate times all weights, scaled, is at most `2^62`. In integers: an `f32` is
+/// `mantissa * 2^e` with a mantissa below `2^24`.
+fn fits(bound: f32, exponent: i32, weight_sum: u64) -> bool {
+    let bits = f64::from(bound).to_bits();
+    let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
+    let power = ((bits >> 52) & 0x7ff) as i32 - 1023 - 52 + exponent;
+    let product = mantissa * u128::from(weight_sum);
+    match power {
+        0.. => product.checked_shl(power.unsigned_abs()).is_some_and(|p| p <= 1 << TERM_BITS),
+        _ => product <= 1u128.checked_shl(power.unsigned_abs() + TERM_BITS as u32).unwrap_or(u128::MAX),
+    }
 }
 
 /// `2^exponent` for the exponents of normal `f64`s.
@@ -99,21 +115,20 @@ mod tests {
 
     #[test]
     fn is_the_largest_that_fits() {
-        // 256 * 2^s * 120 <= 2^63 - 1: s = 48 gives 120 * 2^56 = 0.94 * 2^63.
-        let scale = Scale::new(256.0, 120).unwrap();
-        assert_eq!((scale.exponent(), scale.resolution()), (48, 2f64.powi(-48)));
-        // A power of two times a power of two would be 2^63 exactly, one too many.
+        // 256 * 120 * 2^s <= 2^62: s = 47 gives 120 * 2^55 = 0.94 * 2^62.
+        assert_eq!(Scale::new(256.0, 120).unwrap().exponent(), 47);
         assert_eq!(Scale::new(1.0, 1).unwrap().exponent(), 62);
         assert_eq!(Scale::new(256.0, WEIGHT_SUM_MAX).unwrap().exponent(), 14);
-        assert_eq!(Scale::new(0.5, 1).unwrap().quantise(-0.5), -(1 << 62));
+        assert_eq!(Scale::new(1.5, 3).unwrap().exponent(), 59);
+        assert_eq!(Scale::new(f32::from_bits(1), 1).unwrap().exponent(), 62 + 149);
     }
 
     #[test]
-    fn rounds_half_to_even() {
-        let scale = Scale::new(256.0, WEIGHT_SUM_MAX).unwrap();
-        let half = 2f32.powi(-15);
-        let quantised = [1.0, 3.0, -1.0, -3.0, 5.0].map(|n| scale.quantise(n * half));
-        assert_eq!(quantised, [0, 2, 0, -2, 2]);
+    fn its_error_does_not_grow_with_the_weights() {
+        for weight in [1, 3, 1000, 1 << 24, WEIGHT_SUM_MAX] {
+            let scale = Scale::new(256.0, weight).unwrap();
+            assert!(scale.error(64, weight) <= 64.0 * 256.0 * 2f64.powi(-62), "{weight}");
+        }
     }
 
     #[test]
@@ -131,13 +146,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_overflows_and_wastes_less_than_a_bit(bits in 1u32..0x7f80_0000, weight in 1..=WEIGHT_SUM_MAX) {
+        fn fits_and_wastes_less_than_a_bit(bits in 1u32..0x7f80_0000, weight in 1..=WEIGHT_SUM_MAX) {
             let bound = f32::from_bits(bits);
             let scale = Scale::new(bound, weight).unwrap();
-            let largest = i128::from(scale.quantise(bound)) * i128::from(weight);
-            prop_assert!(largest <= i128::from(i64::MAX));
-            prop_assert_eq!(i128::from(scale.quantise(-bound)) * i128::from(weight), -largest);
-            prop_assert!(!fits(f64::from(bound), scale.exponent + 1, weight));
+            prop_assert!(fits(bound, scale.exponent, weight));
+            prop_assert!(!fits(bound, scale.exponent + 1, weight));
+            let largest = f64::from(bound) * weight as f64 * power_of_two(scale.exponent);
+            prop_assert!(largest > 2f64.powi(TERM_BITS - 1) && largest <= 2f64.powi(TERM_BITS));
         }
     }
 }

@@ -13,8 +13,9 @@ mod accumulator;
 mod apply;
 mod catalog;
 mod fixed;
+mod kernel;
 
-pub use accumulator::{Accumulator, EmptyRound, MergeFault, UpdateFault};
+pub use accumulator::{Accumulator, EmptyRound, MergeFault, Source, Stretch, WeightFault};
 pub use apply::{Adam, Sgd, StateError};
 pub use catalog::{ServerOptimizer, ServerSpec, build};
-pub use fixed::{Scale, ScaleError, WEIGHT_SUM_MAX};
+pub use fixed::{Scale, ScaleError, WEIGHT_MAX, WEIGHT_SUM_MAX};
