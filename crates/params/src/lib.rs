@@ -16,4 +16,4 @@ pub use examples::Examples;
 pub use layout::{Layout, LayoutError, TENSOR_COUNT_MAX, TensorSpec};
 pub use name::{Name, ParseNameError};
 pub use rng::Rng;
-pub use tensors::{Params, ParamsError, SAFETENSORS_HEADER_MAX};
+pub use tensors::{Params, ParamsError, SAFETENSORS_HEADER_MAX, safetensors_header, safetensors_values};

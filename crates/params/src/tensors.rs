@@ -1,4 +1,4 @@
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 
 use crate::{Digest, Layout, LayoutError, TensorSpec};
 
@@ -117,15 +117,10 @@ impl Params {
     /// Writes a safetensors file. Equal params give equal bytes: tensors are written by name,
     /// without metadata.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, ParamsError> {
-        let bytes = self.to_bytes();
-        let mut views = Vec::with_capacity(self.layout.tensors().len());
-        for (spec, range) in self.layout.ranges() {
-            let data = &bytes[range.start * 4..range.end * 4];
-            let view = TensorView::new(Dtype::F32, spec.shape.clone(), data)
-                .map_err(|e| ParamsError::Format(e.to_string()))?;
-            views.push((spec.name.as_str(), view));
-        }
-        serialize(views, None).map_err(|e| ParamsError::Format(e.to_string()))
+        let mut file = safetensors_header(&self.layout)?;
+        file.reserve_exact(self.layout.bytes());
+        file.extend(self.values.iter().flat_map(|v| v.to_le_bytes()));
+        Ok(file)
     }
 
     /// The values as little-endian bytes, in the order of the layout: how updates travel.
@@ -148,6 +143,48 @@ impl Params {
     }
 }
 
+/// The first bytes of the safetensors file of a model, up to its values. These follow as little-endian `f32`, in the
+/// order of the layout: a large model is written and read without holding it in memory.
+///
+/// # Errors
+/// The header is longer than [`SAFETENSORS_HEADER_MAX`].
+pub fn safetensors_header(layout: &Layout) -> Result<Vec<u8>, ParamsError> {
+    let fail = |e: &dyn std::fmt::Display| ParamsError::Format(e.to_string());
+    let tensors = layout.ranges().map(|(spec, range)| {
+        let data_offsets = (range.start * 4, range.end * 4);
+        (spec.name.clone(), TensorInfo { dtype: Dtype::F32, shape: spec.shape.clone(), data_offsets })
+    });
+    let metadata = Metadata::new(None, tensors.collect()).map_err(|e| fail(&e))?;
+    let json = serde_json::to_vec(&metadata).map_err(|e| fail(&e))?;
+    // The values start at a multiple of 8 bytes.
+    let length = json.len().next_multiple_of(8);
+    if length as u64 > SAFETENSORS_HEADER_MAX {
+        return Err(ParamsError::HeaderTooLong(length as u64));
+    }
+    let mut header = (length as u64).to_le_bytes().to_vec();
+    header.extend(&json);
+    header.resize(8 + length, b' ');
+    Ok(header)
+}
+
+/// The values of the safetensors file of a model of `layout`, as they stand in it: little-endian `f32`.
+///
+/// # Errors
+/// The file is not the one that [`Params::to_safetensors`] writes for this layout: other tensors, another order,
+/// cut short.
+pub fn safetensors_values<'a>(layout: &Layout, file: &'a [u8]) -> Result<&'a [u8], ParamsError> {
+    let header = safetensors_header(layout)?;
+    let expected = header.len() + layout.bytes();
+    match file.strip_prefix(header.as_slice()) {
+        Some(values) if values.len() == layout.bytes() => Ok(values),
+        Some(_) => Err(ParamsError::Length {
+            found: (file.len() - header.len()) / 4,
+            expected: (expected - header.len()) / 4,
+        }),
+        None => Err(ParamsError::Format("its tensors are not those of the model".to_owned())),
+    }
+}
+
 fn read_f32(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
     bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
 }
@@ -155,8 +192,37 @@ fn read_f32(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use safetensors::tensor::{TensorView, serialize};
 
     use super::*;
+
+    #[test]
+    fn the_file_is_the_one_that_the_library_writes() {
+        for tensors in [
+            vec![],
+            vec![TensorSpec::new("w", [2, 2]), TensorSpec::new("b", [1])],
+            vec![
+                TensorSpec::new("a.\"quoted\"", [0]),
+                TensorSpec::new("scalar", []),
+                TensorSpec::new("ä", [3]),
+            ],
+        ] {
+            let layout = Layout::new(tensors).unwrap();
+            let values: Vec<f32> = (0..layout.elements()).map(|i| i as f32 - 0.5).collect();
+            let params = Params::new(layout.clone(), values).unwrap();
+            let bytes = params.to_bytes();
+            let views = layout.ranges().map(|(spec, range)| {
+                let data = &bytes[range.start * 4..range.end * 4];
+                (spec.name.clone(), TensorView::new(Dtype::F32, spec.shape.clone(), data).unwrap())
+            });
+            let file = serialize(views, None).unwrap();
+            assert_eq!(params.to_safetensors().unwrap(), file);
+            assert_eq!(safetensors_values(&layout, &file).unwrap(), bytes);
+            assert!(safetensors_values(&layout, &[&file[..], &[0; 4]].concat()).is_err());
+        }
+        let other = Layout::new(vec![TensorSpec::new("v", [2, 2]), TensorSpec::new("b", [1])]).unwrap();
+        assert!(safetensors_values(&other, &two().to_safetensors().unwrap()).is_err());
+    }
 
     fn two() -> Params {
         let layout = Layout::new(vec![TensorSpec::new("w", [2, 2]), TensorSpec::new("b", [1])]).unwrap();

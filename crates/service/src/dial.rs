@@ -78,7 +78,7 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(5),
             keepalive: Duration::from_secs(10),
-            stream_window: 1 << 20,
+            stream_window: 2 << 20,
             connection_window: 4 << 20,
         }
     }
@@ -128,7 +128,8 @@ fn endpoint(target: &Target, limits: Limits) -> Result<Endpoint, DialError> {
         .keep_alive_timeout(limits.keepalive)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(limits.stream_window)
-        .initial_connection_window_size(limits.connection_window))
+        .initial_connection_window_size(limits.connection_window)
+        .max_frame_size(crate::server::FRAME_MAX))
 }
 
 /// Our own error somewhere in a chain of causes.

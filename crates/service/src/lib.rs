@@ -3,9 +3,7 @@
 //!
 //! Reading order: [`clock`] and [`random`] (the only ambient inputs), [`task`] and [`shutdown`]
 //! (every background task is named, supervised and ended), [`telemetry`] and [`exit`] (what a person
-//! sees), [`files`] (secrets on disk), [`disk`] (how much room there is), [`fault`] (what tests do to a process), [`tls`], [`listen`], [`dial`] and [`server`] (the transport).
-
-#![forbid(unsafe_code)]
+//! sees), [`files`] (secrets on disk), [`disk`] (how much room there is), [`memory`] (large buffers and mapped files), [`fault`] (what tests do to a process), [`tls`], [`listen`], [`dial`] and [`server`] (the transport).
 
 pub mod clock;
 pub mod dial;
@@ -14,6 +12,7 @@ pub mod exit;
 pub mod fault;
 pub mod files;
 pub mod listen;
+pub mod memory;
 pub mod random;
 pub mod server;
 pub mod shutdown;

@@ -15,8 +15,11 @@ const LOCAL_RESETS_MAX: usize = 256;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// Bytes in flight per request and per connection.
-const STREAM_WINDOW: u32 = 1 << 20;
+const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// The largest frame that peers may send us: a chunk of a payload is one frame.
+pub(crate) const FRAME_MAX: u32 = 512 << 10;
 
 /// Bytes of headers per request.
 const HEADER_LIST_MAX: u32 = 8 << 10;
@@ -32,4 +35,5 @@ pub fn hardened() -> Server {
         .http2_max_header_list_size(HEADER_LIST_MAX)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_MAX)
 }
