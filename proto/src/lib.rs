@@ -21,7 +21,7 @@ pub mod inference {
 }
 
 /// The oldest and newest protocol that this build speaks.
-pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=2;
+pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=3;
 
 /// The ALPN protocol of connections without a client certificate, which reach [`v1::enrolment_server`] only.
 pub const ALPN_ENROL: &[u8] = b"conclave-enrol/1";

@@ -2,6 +2,7 @@
 //! Handlers validate, call a handle, and translate; they hold no domain logic.
 
 pub(crate) mod authorize;
+mod buffers;
 pub(crate) mod control;
 pub(crate) mod enrolment;
 pub(crate) mod errors;
@@ -18,8 +19,9 @@ use tokio_stream::Stream;
 use tonic::{Request, Status};
 
 pub(crate) use authorize::Caller;
+pub(crate) use buffers::Buffer;
 use uploads::Resume;
-pub(crate) use uploads::{Share, Uploads};
+pub(crate) use uploads::Uploads;
 
 /// A streamed answer.
 type Reply<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -32,5 +34,5 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 
 /// The chunks of stored bytes from an offset.
 fn chunks(bytes: bytes::Bytes, offset: u64) -> Reply<Chunk> {
-    Box::pin(tokio_stream::iter(proto::chunks::split(bytes, offset).map(Ok)))
+    Box::pin(tokio_stream::iter(proto::chunks::split(bytes, offset, proto::chunks::Proof::Chunks).map(Ok)))
 }

@@ -1,23 +1,23 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use params::{Digest, Name};
 use proto::{
-    chunks::Assembler,
+    chunks::Tally,
     error::{ErrorCode, WireError},
     v1::{BlobRef, Chunk},
 };
 use service::clock::Clock;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Duration, timeout},
-};
+use tokio::time::{Duration, timeout};
+use tokio_util::sync::CancellationToken;
 
-/// Unit of the memory budget.
-const UNIT: u64 = 64 * 1024;
+use super::buffers::{Buffer, Pool};
 
 /// A peer that sends nothing for this long loses its connection's upload.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -31,24 +31,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What a broken connection left of an upload is kept for this long, one per worker.
 const PARTIAL_MS: u64 = 60_000;
 
-/// The memory that uploads in flight may take. An upload waits for its share before its bytes are
-/// read; until then flow control holds the sender back.
+/// Uploads in flight: bounded in memory, one for each worker, and kept for a while when their connection breaks. An
+/// upload waits for its share before its bytes are read; until then flow control holds the sender back.
 #[derive(Clone, Debug)]
 pub(crate) struct Uploads {
-    budget: Arc<Semaphore>,
+    pool: Pool,
     bytes_max: u64,
     partials: Arc<Mutex<BTreeMap<Name, Partial>>>,
+    under_way: Arc<Mutex<BTreeMap<Name, (u64, CancellationToken)>>>,
+    next: Arc<AtomicU64>,
     clock: Clock,
-}
-
-/// A share of the budget, given back when it is dropped.
-pub(crate) type Share = OwnedSemaphorePermit;
-
-/// Bytes that arrived whole, and their share of the budget: keep it for as long as what they became.
-#[derive(Debug)]
-pub(crate) struct Received {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) share: Share,
 }
 
 /// Whose upload it is, and where it goes on.
@@ -61,20 +53,45 @@ pub(crate) struct Resume {
 /// What has arrived of an upload whose connection broke. It keeps its share: memory stays bounded.
 #[derive(Debug)]
 struct Partial {
-    digest: Digest,
-    assembler: Assembler,
-    share: Share,
+    arriving: Arriving,
     since: u64,
+}
+
+/// An upload while its bytes come.
+#[derive(Debug)]
+struct Arriving {
+    tally: Tally,
+    buffer: Buffer,
+}
+
+/// The one upload of a worker that is let through; a later one ends it.
+struct Turn<'a> {
+    uploads: &'a Uploads,
+    worker: Name,
+    number: u64,
+    over: CancellationToken,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.uploads.under_way();
+        if under_way.get(&self.worker).is_some_and(|(number, _)| *number == self.number) {
+            under_way.remove(&self.worker);
+        }
+    }
 }
 
 impl Uploads {
     /// `budget_bytes` for all uploads at once, `bytes_max` for one.
     pub(crate) fn new(budget_bytes: u64, bytes_max: u64) -> Self {
-        // One upload must fit, or it would wait for ever.
-        let units = budget_bytes.max(bytes_max).div_ceil(UNIT);
-        let units = usize::try_from(units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let budget = Arc::new(Semaphore::new(units));
-        Self { budget, bytes_max, partials: Arc::default(), clock: Clock::start() }
+        Self {
+            pool: Pool::new(budget_bytes),
+            bytes_max,
+            partials: Arc::default(),
+            under_way: Arc::default(),
+            next: Arc::default(),
+            clock: Clock::start(),
+        }
     }
 
     /// The most that one upload may hold.
@@ -87,58 +104,82 @@ impl Uploads {
         let digest = Digest::try_from(announced.digest.as_slice()).ok();
         let mut partials = self.partials();
         self.forget_old(&mut partials);
-        let partial = partials.get(worker).filter(|partial| Some(partial.digest) == digest);
-        partial.map_or(0, |partial| partial.assembler.offset())
+        let partial = partials.get(worker).filter(|partial| Some(partial.arriving.tally.digest()) == digest);
+        partial.map_or(0, |partial| partial.arriving.tally.offset())
     }
 
     /// Receives what was announced; `next` gives the next chunk, `None` at the end of the stream. With `from`, goes on
-    /// where an earlier connection ended, and keeps what has arrived when this one breaks.
+    /// where an earlier connection ended, and keeps what has arrived when this one breaks; a worker that starts
+    /// another upload gives up the one before.
     pub(crate) async fn receive<F>(
         &self,
         announced: &BlobRef,
         bytes_max: u64,
         from: Option<Resume>,
-        mut next: impl FnMut() -> F,
-    ) -> Result<Received, WireError>
+        next: impl FnMut() -> F,
+    ) -> Result<Buffer, WireError>
     where
         F: Future<Output = Result<Option<Chunk>, WireError>>,
     {
-        let (mut assembler, share) = self.begin(announced, bytes_max, from.as_ref()).await?;
-        // From here on only: others decide how long an upload waits for its share.
-        let (began, longest) = (self.clock.now_ms(), longest(announced.bytes));
-        let busy =
-            |message: String| WireError::new(ErrorCode::Busy, message).retry_after(Duration::from_secs(1));
-        let broken = loop {
-            let silent = || busy(format!("no byte for {} s, send the upload again", SILENCE_MAX.as_secs()));
-            if Duration::from_millis(self.clock.now_ms().saturating_sub(began)) > longest {
-                let (have, all) = (assembler.offset(), announced.bytes);
-                break busy(format!(
-                    "{have} of {all} bytes arrived in {} s, send the rest",
-                    longest.as_secs()
-                ));
-            }
-            match timeout(SILENCE_MAX, next()).await.unwrap_or_else(|_| Err(silent())) {
-                Ok(Some(chunk)) => assembler.push(&chunk)?,
-                Ok(None) if assembler.is_complete() || from.is_none() => {
-                    return Ok(Received { bytes: assembler.finish()?, share });
-                }
-                Ok(None) => {
-                    let (have, all) = (assembler.offset(), announced.bytes);
-                    let message = format!("the upload ended after {have} of {all} bytes, send the rest");
-                    break WireError::new(ErrorCode::Corrupt, message);
-                }
-                Err(error) => break error,
+        let turn = from.as_ref().map(|resume| self.turn(&resume.worker));
+        let mut arriving = self.begin(announced, bytes_max, from.as_ref()).await?;
+        let result = match &turn {
+            None => self.fill(&mut arriving, announced, from.is_some(), next).await,
+            Some(turn) => {
+                let fill = self.fill(&mut arriving, announced, true, next);
+                let taken_over = || Stop::Refused(busy("a later upload of this worker took over".to_owned()));
+                turn.over.run_until_cancelled(fill).await.unwrap_or_else(|| Err(taken_over()))
             }
         };
-        if let Some(Resume { worker, .. }) = from
-            && assembler.offset() > 0
-        {
-            let digest = Digest::try_from(announced.digest.as_slice());
-            let digest = digest.map_err(|e| WireError::invalid(e.to_string()))?;
-            let since = self.clock.now_ms();
-            self.partials().insert(worker, Partial { digest, assembler, share, since });
+        match (result, from) {
+            (Ok(()), _) => {
+                arriving.tally.finish()?;
+                Ok(arriving.buffer)
+            }
+            (Err(Stop::Broken(error)), Some(Resume { worker, .. })) if arriving.tally.offset() > 0 => {
+                let since = self.clock.now_ms();
+                self.partials().insert(worker, Partial { arriving, since });
+                Err(error)
+            }
+            (Err(Stop::Broken(error) | Stop::Refused(error)), _) => Err(error),
         }
-        Err(broken)
+    }
+
+    /// Takes in chunks until all is there.
+    async fn fill<F>(
+        &self,
+        arriving: &mut Arriving,
+        announced: &BlobRef,
+        resumable: bool,
+        mut next: impl FnMut() -> F,
+    ) -> Result<(), Stop>
+    where
+        F: Future<Output = Result<Option<Chunk>, WireError>>,
+    {
+        // From here on only: others decide how long an upload waits for its share.
+        let (began, longest) = (self.clock.now_ms(), longest(announced.bytes));
+        let silent = || busy(format!("no byte for {} s, send the upload again", SILENCE_MAX.as_secs()));
+        loop {
+            let (have, all) = (arriving.tally.offset(), announced.bytes);
+            if Duration::from_millis(self.clock.now_ms().saturating_sub(began)) > longest {
+                let seconds = longest.as_secs();
+                let slow = format!("{have} of {all} bytes arrived in {seconds} s, send the rest");
+                return Err(Stop::Broken(busy(slow)));
+            }
+            match timeout(SILENCE_MAX, next()).await.unwrap_or_else(|_| Err(silent())) {
+                Ok(Some(chunk)) => {
+                    arriving.tally.accept(&chunk).map_err(Stop::Refused)?;
+                    // What is in memory is addressed by `usize`.
+                    arriving.buffer.put(have as usize, &chunk.data);
+                }
+                Ok(None) if arriving.tally.is_complete() || !resumable => return Ok(()),
+                Ok(None) => {
+                    let message = format!("the upload ended after {have} of {all} bytes, send the rest");
+                    return Err(Stop::Broken(WireError::new(ErrorCode::Corrupt, message)));
+                }
+                Err(error) => return Err(Stop::Broken(error)),
+            }
+        }
     }
 
     /// What is there of the upload, or a new one with its share of the budget.
@@ -147,36 +188,47 @@ impl Uploads {
         announced: &BlobRef,
         bytes_max: u64,
         from: Option<&Resume>,
-    ) -> Result<(Assembler, Share), WireError> {
-        let assembler = Assembler::new(announced, bytes_max.min(self.bytes_max))?;
+    ) -> Result<Arriving, WireError> {
+        let tally = Tally::new(announced, bytes_max.min(self.bytes_max))?;
         if let Some(Resume { worker, offset }) = from {
             let known = self.partials().remove(worker);
-            let digest = Digest::try_from(announced.digest.as_slice()).ok();
-            match known.filter(|partial| Some(partial.digest) == digest) {
-                Some(partial) if partial.assembler.offset() == *offset => {
-                    return Ok((partial.assembler, partial.share));
-                }
+            match known.filter(|partial| partial.arriving.tally.digest() == tally.digest()) {
+                Some(partial) if partial.arriving.tally.offset() == *offset => return Ok(partial.arriving),
                 _ if *offset == 0 => {}
                 other => {
-                    let have = other.map_or(0, |partial| partial.assembler.offset());
+                    let have = other.map_or(0, |partial| partial.arriving.tally.offset());
                     let message =
                         format!("the upload starts at {offset}, {have} bytes of it are here; ask again");
                     return Err(WireError::new(ErrorCode::Corrupt, message));
                 }
             }
         }
-        let units = u32::try_from(announced.bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         loop {
             // What others left and do not come back for must not starve this one.
             self.forget_old(&mut self.partials());
-            if self.budget.available_permits() < units as usize {
+            if !self.pool.has_room(announced.bytes) {
                 self.partials().clear();
             }
-            if let Ok(share) = timeout(LOOK_AGAIN, self.budget.clone().acquire_many_owned(units)).await {
-                let closed = |_| WireError::new(ErrorCode::Unavailable, "the coordinator shuts down");
-                return Ok((assembler, share.map_err(closed)?));
+            if let Ok(share) = timeout(LOOK_AGAIN, self.pool.share(announced.bytes)).await {
+                // `Tally` has seen that it can be addressed.
+                let buffer = self.pool.buffer(announced.bytes as usize, share?)?;
+                return Ok(Arriving { tally, buffer });
             }
         }
+    }
+
+    /// From now on this is the upload of the worker.
+    fn turn(&self, worker: &Name) -> Turn<'_> {
+        let (number, over) = (self.next.fetch_add(1, Ordering::Relaxed), CancellationToken::new());
+        let before = self.under_way().insert(worker.clone(), (number, over.clone()));
+        if let Some((_, over)) = before {
+            over.cancel();
+        }
+        Turn { uploads: self, worker: worker.clone(), number, over }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<Name, (u64, CancellationToken)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget_old(&self, partials: &mut MutexGuard<'_, BTreeMap<Name, Partial>>) {
@@ -187,6 +239,18 @@ impl Uploads {
     fn partials(&self) -> MutexGuard<'_, BTreeMap<Name, Partial>> {
         self.partials.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why an upload did not come to its end.
+enum Stop {
+    /// What has arrived is good, the rest may come later.
+    Broken(WireError),
+    /// What came is not what was announced, or is not wanted any more.
+    Refused(WireError),
+}
+
+fn busy(message: String) -> WireError {
+    WireError::new(ErrorCode::Busy, message).retry_after(Duration::from_secs(1))
 }
 
 fn longest(bytes: u64) -> Duration {
@@ -211,8 +275,11 @@ mod tests {
         offset: u64,
         count: usize,
         then: Option<WireError>,
-    ) -> Result<Received, WireError> {
-        let mut chunks = chunks::split(payload.clone(), offset).take(count).collect::<Vec<_>>().into_iter();
+    ) -> Result<Buffer, WireError> {
+        let mut chunks = chunks::split(payload.clone(), offset, chunks::Proof::Whole)
+            .take(count)
+            .collect::<Vec<_>>()
+            .into_iter();
         let announced = chunks::announce(payload);
         let next = || {
             let next = match chunks.next() {
@@ -232,14 +299,14 @@ mod tests {
         let ada = "ada".parse().unwrap();
         let cut = WireError::new(ErrorCode::Unavailable, "connection reset");
         assert_eq!(uploads.offset(&ada, &announced), 0);
-        assert_eq!(send(&uploads, &payload, 0, 2, Some(cut.clone())).await.unwrap_err(), cut);
+        assert_eq!(send(&uploads, &payload, 0, 8, Some(cut.clone())).await.unwrap_err(), cut);
         assert_eq!(uploads.offset(&ada, &announced), 2 << 20);
         // Nobody else's, and of no other payload.
         assert_eq!(uploads.offset(&"ben".parse().unwrap(), &announced), 0);
         assert_eq!(uploads.offset(&ada, &chunks::announce(b"other")), 0);
-        assert_eq!(send(&uploads, &payload, 2 << 20, 1, Some(cut.clone())).await.unwrap_err(), cut);
-        let received = send(&uploads, &payload, 3 << 20, 9, None).await.unwrap();
-        assert_eq!(received.bytes, payload);
+        assert_eq!(send(&uploads, &payload, 2 << 20, 4, Some(cut.clone())).await.unwrap_err(), cut);
+        let received = send(&uploads, &payload, 3 << 20, 99, None).await.unwrap();
+        assert_eq!(*received, payload);
         assert_eq!(uploads.offset(&ada, &announced), 0);
     }
 
@@ -248,10 +315,10 @@ mod tests {
         let uploads = Uploads::new(1 << 30, 1 << 30);
         let payload: Bytes = vec![7u8; 3 << 20].into();
         let cut = WireError::new(ErrorCode::Unavailable, "connection reset");
-        let _ = send(&uploads, &payload, 0, 1, Some(cut)).await;
-        let refused = send(&uploads, &payload, 2 << 20, 9, None).await.unwrap_err();
+        let _ = send(&uploads, &payload, 0, 4, Some(cut)).await;
+        let refused = send(&uploads, &payload, 2 << 20, 99, None).await.unwrap_err();
         assert_eq!(refused.message, "the upload starts at 2097152, 1048576 bytes of it are here; ask again");
-        assert!(send(&uploads, &payload, 0, 9, None).await.is_ok());
+        assert!(send(&uploads, &payload, 0, 99, None).await.is_ok());
     }
 
     #[tokio::test]
@@ -260,11 +327,25 @@ mod tests {
         let payload: Bytes = vec![7u8; 3 << 20].into();
         let cut = WireError::new(ErrorCode::Unavailable, "connection reset");
         let _ = send(&uploads, &payload, 0, 1, Some(cut)).await;
-        assert_eq!(uploads.budget.available_permits(), 0);
+        assert!(!uploads.pool.has_room(1));
         let announced = chunks::announce(&payload);
-        let mut chunks = chunks::split(payload.clone(), 0).collect::<Vec<_>>().into_iter();
+        let mut chunks =
+            chunks::split(payload.clone(), 0, chunks::Proof::Chunks).collect::<Vec<_>>().into_iter();
         let ben = Resume { worker: "ben".parse().unwrap(), offset: 0 };
         let next = || std::future::ready(Ok(chunks.next()));
         assert!(uploads.receive(&announced, 1 << 30, Some(ben), next).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_later_upload_of_a_worker_takes_over() {
+        let uploads = Uploads::new(3 << 20, 3 << 20);
+        let payload: Bytes = vec![7u8; 3 << 20].into();
+        let announced = chunks::announce(&payload);
+        let never = || std::future::pending::<Result<Option<Chunk>, WireError>>();
+        let first = uploads.receive(&announced, 1 << 30, from(0), never);
+        let (first, second) = tokio::join!(first, send(&uploads, &payload, 0, 99, None));
+        assert_eq!(first.unwrap_err().message, "a later upload of this worker took over");
+        assert_eq!(*second.unwrap(), payload);
+        assert!(uploads.under_way().is_empty());
     }
 }

@@ -10,10 +10,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use params::Digest;
 use service::fault::crash_point;
 
-use super::{CARRIED_MAX, StoreError};
+use super::{CARRIED_MAX, StoreError, draft::Draft};
 
 /// Content-addressed files: `blobs/ab/<64 hex digits>`, named by their BLAKE3 digest.
 ///
@@ -106,6 +107,29 @@ impl Blobs {
         Ok(digest)
     }
 
+    /// Begins a blob that is written piece by piece; [`Blobs::keep`] ends it.
+    pub(crate) fn draft(&self) -> Result<Draft, StoreError> {
+        Draft::create(self.tmp())
+    }
+
+    /// Stores what was written durably, like [`Blobs::put`]; returns its name and length.
+    pub(crate) fn keep(&self, mut draft: Draft) -> Result<(Digest, u64), StoreError> {
+        let digest = draft.hasher.digest();
+        let _storing = self.storing(digest);
+        let path = self.path(&digest);
+        let folder = path.parent().unwrap_or(&self.root);
+        crash_point("blob-unsynced");
+        sync_data(&draft.path, &draft.file)?;
+        crash_point("blob-synced");
+        fs::rename(&draft.path, &path).map_err(StoreError::io("rename", &draft.path))?;
+        draft.kept = true;
+        crash_point("blob-renamed");
+        sync_dir(folder)?;
+        sync_dir(&self.root.join("tmp"))?;
+        crash_point("blob-folder-synced");
+        Ok((digest, draft.bytes))
+    }
+
     /// Makes every file durable that the journal carried so far, also those of a process before: the entries that
     /// hold them may be dropped afterwards. One call for the whole file system costs less than an fsync for each.
     pub(crate) fn sync_carried(&self) -> Result<(), StoreError> {
@@ -119,6 +143,26 @@ impl Blobs {
             ErrorKind::NotFound => StoreError::Missing(*digest),
             _ => StoreError::io("read", &path)(e),
         })?;
+        let found = Digest::of(&bytes);
+        if found != *digest {
+            return Err(StoreError::Damaged { expected: *digest, found });
+        }
+        Ok(bytes)
+    }
+
+    /// Verifies a blob and gives its bytes without holding them: large ones are read through the page cache, which
+    /// all who look at them share.
+    pub(crate) fn map(&self, digest: &Digest) -> Result<Bytes, StoreError> {
+        let path = self.path(digest);
+        let failed = |cause: std::io::Error| match cause.kind() {
+            ErrorKind::NotFound => StoreError::Missing(*digest),
+            _ => StoreError::io("read", &path)(cause),
+        };
+        let file = File::open(&path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.len() <= CARRIED_MAX as u64 {
+            return self.get(digest).map(Bytes::from);
+        }
+        let bytes = Bytes::from_owner(service::memory::map(&file).map_err(failed)?);
         let found = Digest::of(&bytes);
         if found != *digest {
             return Err(StoreError::Damaged { expected: *digest, found });
@@ -206,8 +250,13 @@ impl Blobs {
         whole && touch().is_ok()
     }
 
+    /// A name that no other file has.
+    fn tmp(&self) -> PathBuf {
+        self.root.join("tmp").join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
     fn write(&self, path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError> {
-        let tmp = self.root.join("tmp").join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string());
+        let tmp = self.tmp();
         let written = write_new(&tmp, bytes, durable).and_then(|()| {
             fs::rename(&tmp, path).map_err(StoreError::io("rename", &tmp))?;
             crash_point("blob-renamed");
@@ -278,6 +327,30 @@ mod tests {
         blobs.sync_carried().unwrap();
         assert_eq!(blobs.get(&carried).unwrap(), b"small");
         assert_eq!(blobs.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_is_the_same_blob() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = open(&dir);
+        let bytes: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        for length in [100, bytes.len()] {
+            let bytes = &bytes[..length];
+            let mut draft = blobs.draft().unwrap();
+            bytes.chunks(77).for_each(|piece| draft.write_all(piece).unwrap());
+            assert_eq!(blobs.keep(draft).unwrap(), (Digest::of(bytes), length as u64));
+            assert_eq!(blobs.map(&Digest::of(bytes)).unwrap(), bytes);
+        }
+        let mut given_up = blobs.draft().unwrap();
+        given_up.write_all(b"half").unwrap();
+        drop(given_up);
+        assert_eq!(fs::read_dir(dir.path().join("blobs/tmp")).unwrap().count(), 0);
+        let path = blobs.path(&Digest::of(&bytes));
+        let mut rotten = bytes.clone();
+        rotten[200_000] ^= 1;
+        fs::write(path, &rotten).unwrap();
+        assert!(matches!(blobs.map(&Digest::of(&bytes)), Err(StoreError::Damaged { .. })));
+        assert!(matches!(blobs.map(&Digest::of(b"other")), Err(StoreError::Missing(_))));
     }
 
     #[test]

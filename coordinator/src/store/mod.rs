@@ -10,6 +10,7 @@
 mod blobs;
 mod check;
 mod compact;
+mod draft;
 mod follower;
 mod history;
 mod index;
@@ -27,6 +28,7 @@ use std::{
 
 pub(crate) use blobs::Blobs;
 pub(crate) use check::{check, recover};
+pub(crate) use draft::Draft;
 pub(crate) use follower::Compaction;
 pub(crate) use index::{Changes, Index};
 pub(crate) use open::{Opened, Options};
