@@ -9,6 +9,7 @@ mod journal_target;
 mod machine_target;
 mod mutate;
 mod targets;
+mod update_target;
 mod wire_targets;
 
 macro_rules! fuzz {
@@ -41,6 +42,7 @@ fuzz! {
     status_detail: wire_targets::status_detail,
     token: identity_targets::token,
     update_part: wire_targets::update_part,
+    update_payload: update_target::update_payload,
     work: wire_targets::work,
 }
 

@@ -1,0 +1,56 @@
+//! How fast updates are encoded, decoded and checked, on one core.
+//!
+//! `cargo bench -p update` prints GB/s of `f32` (4 bytes per element, whatever the encoding) for a model of
+//! 4 Mi elements: the best of ten. `ELEMENTS=100000 cargo bench -p update` for another size.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a program for people
+
+use std::{hint::black_box, time::Instant};
+
+use params::{Layout, Rng, TensorSpec};
+use update::{ENCODINGS, Encoding, Form, check};
+
+fn main() {
+    let elements = std::env::var("ELEMENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(4 << 20);
+    let mut rng = Rng::new(7, &["speed"]);
+    let values: Vec<f32> = (0..elements).map(|_| (rng.unit() + rng.unit() - 1.0) as f32).collect();
+    let layout = Layout::new(vec![TensorSpec::new("w", [elements])]).unwrap();
+    let form = Form::new(&layout, &[], 256.0).unwrap();
+    let speed = |what: &mut dyn FnMut()| 4.0 * elements as f64 / best(what) / 1e9;
+    println!("{elements} elements, GB/s of f32");
+    println!("{:<8}{:>8}{:>8}{:>8}{:>8}{:>14}", "", "encode", "verify", "decode", "check", "check + norm");
+    for name in ENCODINGS {
+        let encoding = Encoding::named(name).unwrap();
+        let (mut payload, mut out) = (Vec::new(), vec![0f32; elements]);
+        let encode = speed(&mut || {
+            payload.clear();
+            encoding.encode(black_box(&values), 1, &mut payload).unwrap();
+        });
+        let verify = speed(&mut || encoding.verify(black_box(&payload), elements).unwrap());
+        // In parts that stay in the cache, as an accumulator takes them.
+        let decode = speed(&mut || {
+            for (at, part) in out.chunks_mut(1 << 14).enumerate() {
+                encoding.decode(black_box(&payload), elements, at << 14, part);
+            }
+        });
+        let checked = |norm_max| {
+            black_box(check(&form, &encoding, black_box(&payload), norm_max).unwrap());
+        };
+        let plain = speed(&mut || checked(None));
+        let norm = speed(&mut || checked(Some(f64::INFINITY)));
+        println!("{name:<8}{encode:>8.2}{verify:>8.1}{decode:>8.2}{plain:>8.2}{norm:>14.2}");
+    }
+}
+
+/// The shortest of ten runs, in seconds.
+fn best(what: &mut dyn FnMut()) -> f64 {
+    let run = |_| {
+        #[allow(clippy::disallowed_methods)] // it measures
+        let start = Instant::now();
+        what();
+        #[allow(clippy::disallowed_methods)]
+        let took = start.elapsed();
+        took.as_secs_f64()
+    };
+    (0..10).map(run).fold(f64::INFINITY, f64::min)
+}
