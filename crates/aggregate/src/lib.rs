@@ -16,6 +16,6 @@ mod fixed;
 mod kernel;
 
 pub use accumulator::{Accumulator, EmptyRound, MergeFault, Source, Stretch, WeightFault};
-pub use apply::{Adam, Sgd, StateError};
+pub use apply::{Adagrad, Adam, Momentum, Nesterov, Sgd, StateError, Yogi};
 pub use catalog::{ServerOptimizer, ServerSpec, build};
 pub use fixed::{Scale, ScaleError, WEIGHT_MAX, WEIGHT_SUM_MAX};

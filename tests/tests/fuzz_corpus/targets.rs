@@ -1,6 +1,6 @@
 //! Files, names and stored states.
 
-use aggregate::{ServerSpec, build};
+use aggregate::{ServerOptimizer, ServerSpec, build};
 use data::Limits;
 use job::{Job, JobError};
 use params::{Digest, Name, Params};
@@ -108,19 +108,43 @@ pub(crate) fn digest(bytes: &[u8]) {
 pub(crate) fn optimizer_state(bytes: &[u8]) {
     let Some((size, state)) = bytes.split_first() else { return };
     let elements = usize::from(size % 4);
-    for spec in [ServerSpec::Sgd { lr: 0.5 }, ServerSpec::adam(0.01)] {
+    for spec in [
+        ServerSpec::Sgd { lr: 0.5 },
+        ServerSpec::Momentum { lr: 1.0, momentum: 0.9 },
+        ServerSpec::Nesterov { lr: 0.7, momentum: 0.9 },
+        ServerSpec::Adagrad { lr: 0.1, eps: 1e-3 },
+        ServerSpec::adam(0.01),
+        ServerSpec::Yogi { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-3 },
+    ] {
         let mut optimizer = build(&spec, elements);
         let mut values = vec![1.0f32; elements];
-        optimizer.step(&mut values, &vec![0.25; elements]);
-        let before = optimizer.save();
+        step(&mut *optimizer, &mut values, 0.25);
+        let before = saved(&*optimizer);
         match optimizer.restore(state) {
-            Ok(()) => assert_eq!(optimizer.save(), state),
+            Ok(()) => assert_eq!(saved(&*optimizer), state),
             Err(error) => {
                 assert!(!error.to_string().is_empty());
-                assert_eq!(optimizer.save(), before);
+                assert_eq!(saved(&*optimizer), before);
             }
         }
-        // A state that was taken can be used.
-        optimizer.step(&mut values, &vec![-0.5; elements]);
+        // A state that was taken can be used, and then saved and taken again.
+        step(&mut *optimizer, &mut values, -0.5);
+        let after = saved(&*optimizer);
+        assert_eq!(optimizer.restore(&after), Ok(()));
     }
+}
+
+/// One step in blocks of a single parameter.
+fn step(optimizer: &mut dyn ServerOptimizer, values: &mut [f32], gradient: f32) {
+    optimizer.begin();
+    for (start, block) in values.chunks_mut(1).enumerate() {
+        optimizer.apply(start, block, &[gradient]);
+    }
+}
+
+fn saved(optimizer: &dyn ServerOptimizer) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    optimizer.save(&mut bytes).unwrap();
+    assert_eq!(bytes.len() as u64, optimizer.save_len());
+    bytes
 }

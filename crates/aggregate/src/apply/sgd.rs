@@ -1,4 +1,6 @@
-use super::{StateError, payload};
+use std::io::{self, Write};
+
+use super::{StateError, descend, state};
 use crate::catalog::ServerOptimizer;
 
 const TAG: &str = "sgd   v1";
@@ -20,20 +22,27 @@ impl Sgd {
 }
 
 impl ServerOptimizer for Sgd {
-    fn step(&mut self, params: &mut [f32], gradient: &[f32]) {
+    fn begin(&mut self) {}
+
+    fn apply(&mut self, _start: usize, params: &mut [f32], gradient: &[f32]) {
         assert_eq!(params.len(), gradient.len(), "a gradient has one value per parameter");
         for (x, &g) in params.iter_mut().zip(gradient) {
             // f64 has more than 2 * 24 + 2 bits: at lr 1 the double rounding is that of f32 (Figueroa 1995).
-            *x = (f64::from(*x) - self.lr * f64::from(g)) as f32;
+            descend(x, self.lr * f64::from(g));
         }
     }
 
-    fn save(&self) -> Vec<u8> {
-        TAG.as_bytes().to_vec()
+    fn save_len(&self) -> u64 {
+        state::bytes(0, &[]) as u64
+    }
+
+    fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        state::save(out, TAG, &[], &[])
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), StateError> {
-        payload(bytes, TAG, TAG.len()).map(|_| ())
+        let ([], []) = state::parse(bytes, TAG, [])?;
+        Ok(())
     }
 }
 
@@ -42,28 +51,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::apply::tests::{DELTAS, saved, tff, whole};
 
     #[test]
     fn reproduces_the_reference() {
-        // FedAvg, and TensorFlow Federated's vector for SGD(0.01) with w = 1, g = 2.
+        // FedAvg. One rounding to f32 per step, which the bound allows for.
         let mut x = [1.0f32, 2.0];
-        for (delta, expected) in
-            [([0.2f32, -0.1], [1.2f32, 1.9]), ([0.1, 0.3], [1.3, 2.2]), ([-0.05, 0.2], [1.25, 2.4])]
-        {
-            Sgd::new(1.0).step(&mut x, &delta.map(|d| -d));
+        for (delta, expected) in DELTAS.iter().zip([[1.2f32, 1.9], [1.3, 2.2], [1.25, 2.4]]) {
+            whole(&mut Sgd::new(1.0), &mut x, &delta.map(|d| -d as f32));
             assert!((x[0] - expected[0]).abs() < 3e-7 && (x[1] - expected[1]).abs() < 3e-7, "{x:?}");
         }
-        let mut w = [1.0f32];
-        for expected in [0.98f32, 0.96, 0.94, 0.92] {
-            Sgd::new(0.01).step(&mut w, &[2.0]);
-            assert!((w[0] - expected).abs() < 2e-7, "{w:?}");
-        }
+        tff(&mut Sgd::new(0.01), [0.98, 0.96, 0.94, 0.92]);
     }
 
     #[test]
     fn has_no_state() {
         let mut sgd = Sgd::new(0.5);
-        let state = sgd.save();
+        let state = saved(&sgd);
+        assert_eq!(state, b"sgd   v1");
         assert_eq!(sgd.restore(&state), Ok(()));
         let error = sgd.restore(b"adam  v1").unwrap_err();
         assert_eq!(error.to_string(), "state starts with 'adam  v1', expected 'sgd   v1'");
@@ -77,7 +82,7 @@ mod tests {
         fn at_rate_one_it_is_an_f32_addition(x in any::<f32>(), delta in any::<f32>()) {
             prop_assume!(x.is_finite() && delta.is_finite());
             let mut params = [x];
-            Sgd::new(1.0).step(&mut params, &[-delta]);
+            whole(&mut Sgd::new(1.0), &mut params, &[-delta]);
             prop_assert_eq!(params[0].to_bits(), (x + delta).to_bits());
         }
     }
