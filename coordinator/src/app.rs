@@ -173,6 +173,8 @@ async fn open(home: &Path, config: &Config, tasks: &Tasks) -> anyhow::Result<Sha
         device: hardware.device,
         upload_bytes: config.limits.upload_bytes,
         disk_reserve: config.limits.disk_reserve,
+        threads: config.aggregate_threads,
+        reduce_budget: usize::try_from(config.limits.upload_budget).unwrap_or(usize::MAX),
         lease_ms,
     })
 }

@@ -1,6 +1,6 @@
 //! `config.toml` in the home folder: raw keys, merged with flags, then one validated [`Config`].
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::Path, time::Duration};
 
 use params::Name;
 use serde::Deserialize;
@@ -28,6 +28,9 @@ http = "127.0.0.1:7480"
 # Threads of libtorch for each of evaluation and prediction.
 threads = 1
 
+# Threads of one aggregation; 0 is one for each core.
+aggregate_threads = 0
+
 # A worker that was not heard of for this long has lost its work.
 lease = "10s"
 
@@ -35,7 +38,8 @@ lease = "10s"
 certificate_ttl = "30days"
 
 [limits]
-# Memory for uploads in flight; more of them wait.
+# Memory for uploads in flight; more of them wait, and a larger one goes alone. A round that needs all
+# updates at once works on them in blocks of this size.
 upload_budget = 268435456
 # The largest single upload: an update, a table, initial weights.
 upload_bytes = 1073741824
@@ -66,6 +70,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) threads: usize,
+    pub(crate) aggregate_threads: NonZeroUsize,
     pub(crate) lease: Duration,
     pub(crate) certificate_ttl: Duration,
     pub(crate) limits: Limits,
@@ -141,6 +146,8 @@ struct Raw {
     http: Option<String>,
     #[serde(default = "one")]
     threads: usize,
+    #[serde(default)]
+    aggregate_threads: usize,
     lease: Option<String>,
     certificate_ttl: Option<String>,
     #[serde(default)]
@@ -190,6 +197,11 @@ impl Config {
         if raw.names.is_empty() {
             faults.push("names = []: at least one DNS name or IP address is needed".to_owned());
         }
+        if raw.aggregate_threads > 1024 {
+            faults.push(format!("aggregate_threads = {}: 0 to 1024 are allowed", raw.aggregate_threads));
+        }
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let aggregate_threads = NonZeroUsize::new(raw.aggregate_threads).unwrap_or_else(cores);
         if !(1..=1024).contains(&raw.threads) {
             faults.push(format!("threads = {}: 1 to 1024 are allowed", raw.threads));
         }
@@ -206,6 +218,7 @@ impl Config {
                 listen,
                 http,
                 threads: raw.threads,
+                aggregate_threads,
                 lease,
                 certificate_ttl,
                 limits: raw.limits,
@@ -273,12 +286,19 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once() {
         let text = template()
-            .replace("threads = 1", "threads = 0")
+            .replace("\nthreads = 1", "\nthreads = 0")
+            .replace("aggregate_threads = 0", "aggregate_threads = 1025")
             .replace("\"10s\"", "\"1h 1s\"")
             .replace("127.0.0.1:7480", "0.0.0.0:7480")
             .replace("connections = 4096", "connections = 0");
         let error = Config::parse(&text, &Flags::default(), "config.toml").unwrap_err().to_string();
-        for part in ["threads = 0", "lease = \"1h 1s\"", "loopback only", "limits.connections = 0"] {
+        for part in [
+            "threads = 0",
+            "aggregate_threads = 1025",
+            "lease = \"1h 1s\"",
+            "loopback only",
+            "limits.connections = 0",
+        ] {
             assert!(error.contains(part), "{part}: {error}");
         }
         let unknown = format!("insecure = true\n{}", template());

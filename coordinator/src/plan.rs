@@ -1,9 +1,10 @@
 //! From a job file to what each part needs, and the refusal of combinations that cannot work,
 //! before a run starts.
 
-use aggregate::ServerSpec;
-use job::{Holdout, Job, Server, Task};
+use aggregate::{ReduceSpec, ServerSpec};
+use job::{Holdout, Job, Mode, Reduction, Server, Task, Weight};
 use model::ModelSpec;
+use params::Layout;
 use round::{DataPlan, Evaluation, Millis, Plan};
 
 /// Why a job file that parses cannot become a run.
@@ -42,6 +43,20 @@ pub(crate) enum PlanError {
     /// Fewer shards than the quorum.
     #[error("data.shards = {shards}: must be at least rounds.cohort.min = {min}, or no round can close")]
     Shards { shards: u32, min: u32 },
+    /// The rules for tensors do not fit the model.
+    #[error("aggregate.tensors: {0}")]
+    Form(#[from] update::FormError),
+    /// The settings of an encoding.
+    #[error("aggregate.encoding: {0}")]
+    Encoding(#[from] update::SettingError),
+    /// The parameters of a reduction.
+    #[error("aggregate.reduction: {0}")]
+    Reduction(#[from] aggregate::ReduceError),
+    /// Two parts that do not go together.
+    #[error(
+        "aggregate.tensors: policy \"max\" needs local.mode = \"train\": a gradient has no largest value"
+    )]
+    MaxOfGradients,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -101,9 +116,100 @@ pub(crate) fn network(job: &Job, features: usize, classes: usize) -> ModelSpec {
 pub(crate) fn server(job: &Job) -> ServerSpec {
     match job.aggregate.server {
         Server::Sgd { lr } => ServerSpec::Sgd { lr },
+        Server::Momentum { lr, momentum } => ServerSpec::Momentum { lr, momentum },
+        Server::Nesterov { lr, momentum } => ServerSpec::Nesterov { lr, momentum },
+        Server::Adagrad { lr, eps } => ServerSpec::Adagrad { lr, eps },
         Server::Adam { lr, beta1, beta2, eps, bias_correction } => {
             ServerSpec::Adam { lr, beta1, beta2, eps, bias_correction }
         }
+        Server::Yogi { lr, beta1, beta2, eps } => ServerSpec::Yogi { lr, beta1, beta2, eps },
+    }
+}
+
+/// What the updates of a run are like on the wire, what they must be, and what becomes of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) form: update::Form,
+    pub(crate) encoding: update::Encoding,
+    /// A longer update is refused.
+    pub(crate) norm_max: Option<f64>,
+    /// A longer update is shortened to this L2 norm.
+    pub(crate) clip: Option<f64>,
+    /// `None`: a mean, which is a sum that updates are added to as they come. Others need all of them at once.
+    pub(crate) reduction: Option<ReduceSpec>,
+}
+
+/// See [`Exchange`].
+///
+/// # Errors
+/// The rules for tensors do not fit the model, or parts do not go together.
+pub(crate) fn exchange(job: &Job, layout: &Layout) -> Result<Exchange, PlanError> {
+    let rules: Vec<update::Rule> = job.aggregate.tensors.iter().map(rule).collect();
+    let form = update::Form::new(layout, &rules, job.aggregate.coordinate_max)?;
+    if form.maxed() > 0 && job.local.mode == Mode::Gradient {
+        return Err(PlanError::MaxOfGradients);
+    }
+    let encoding = encoding(job.aggregate.encoding);
+    encoding.validate()?;
+    let usize = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    let reduction = match job.aggregate.reduction {
+        Reduction::Mean | Reduction::ClippedMean { .. } => None,
+        Reduction::Median => Some(ReduceSpec::Median),
+        Reduction::TrimmedMean { f } => Some(ReduceSpec::TrimmedMean { f: usize(f) }),
+        Reduction::Krum { f } => Some(ReduceSpec::Krum { f: usize(f) }),
+        Reduction::MultiKrum { f, m } => Some(ReduceSpec::MultiKrum { f: usize(f), m: usize(m) }),
+        Reduction::Bulyan { f } => Some(ReduceSpec::Bulyan { f: usize(f) }),
+        Reduction::GeometricMedian { nu, iterations } => Some(ReduceSpec::GeometricMedian { nu, iterations }),
+        Reduction::CenteredClipping { tau, iterations } => {
+            Some(ReduceSpec::CenteredClipping { tau, iterations })
+        }
+    };
+    reduction.map_or(Ok(()), |spec| spec.check())?;
+    let clip = match job.aggregate.reduction {
+        Reduction::ClippedMean { norm } => Some(norm),
+        _ => None,
+    };
+    Ok(Exchange { form, encoding, norm_max: job.aggregate.norm_max, clip, reduction })
+}
+
+fn rule(rule: &job::TensorRule) -> update::Rule {
+    let policy = match rule.policy {
+        job::Policy::Average => update::Policy::Average,
+        job::Policy::KeepLocal => update::Policy::KeepLocal,
+        job::Policy::Max => update::Policy::Max,
+        job::Policy::Skip => update::Policy::Skip,
+    };
+    update::Rule { pattern: rule.pattern.clone(), policy, coordinate_max: rule.coordinate_max }
+}
+
+fn encoding(encoding: job::Encoding) -> update::Encoding {
+    match encoding {
+        job::Encoding::F32 => update::Encoding::F32,
+        job::Encoding::Bf16 => update::Encoding::Bf16,
+        job::Encoding::Fp16 => update::Encoding::Fp16,
+        job::Encoding::Int8 { block } => update::Encoding::Int8 { block },
+        job::Encoding::Int4 { block } => update::Encoding::Int4 { block },
+        job::Encoding::TopK { fraction } => update::Encoding::TopK { fraction },
+        job::Encoding::Sign => update::Encoding::Sign,
+    }
+}
+
+/// How much an update of `examples` examples counts.
+pub(crate) fn weight(job: &Job, examples: u64) -> u64 {
+    match job.aggregate.weight {
+        Weight::Examples => examples,
+        Weight::Uniform => examples.min(1),
+        Weight::Work => job.local.steps(examples),
+    }
+}
+
+/// The largest sum of weights of a round in which `workers` have at most `examples_max` examples in all.
+pub(crate) fn weight_sum_max(job: &Job, examples_max: u64, workers: u64) -> u64 {
+    match job.aggregate.weight {
+        Weight::Examples => examples_max,
+        Weight::Uniform => workers,
+        // A batch more for each worker: rounded up for each.
+        Weight::Work => job.local.steps(examples_max).saturating_add(workers * u64::from(job.local.epochs)),
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Worker {
     pub(crate) name: Name,
     pub(crate) session: Session,
     pub(crate) datasets: Vec<Dataset>,
+    /// The encodings of updates that it can send.
+    pub(crate) encodings: Vec<String>,
     pub(crate) device: String,
     pub(crate) version: String,
     /// The protocol that was negotiated.
@@ -45,6 +47,8 @@ pub(crate) struct Sighting {
     pub(crate) rows: Option<u64>,
     pub(crate) drained: bool,
     pub(crate) revoked: bool,
+    /// It can send updates in the run's encoding.
+    pub(crate) speaks: bool,
 }
 
 /// All workers, by name.
@@ -171,9 +175,9 @@ impl Workers {
         self.lock().marks.values().cloned().collect()
     }
 
-    /// The workers whose entries changed after `since`, as a run on `dataset` sees them, and the number to
-    /// ask with next time. 0 is all of them.
-    pub(crate) fn sightings(&self, dataset: &Name, since: u64) -> (Vec<Sighting>, u64) {
+    /// The workers whose entries changed after `since`, as a run on `dataset` with updates in `encoding` sees them,
+    /// and the number to ask with next time. 0 is all of them.
+    pub(crate) fn sightings(&self, dataset: &Name, encoding: &str, since: u64) -> (Vec<Sighting>, u64) {
         let table = self.lock();
         let changed = table.order.range(since + 1..).filter_map(|(_, name)| table.workers.get(name));
         let sighting = |entry: &Entry| {
@@ -187,11 +191,17 @@ impl Workers {
                 rows: worker.datasets.iter().find(|d| d.name == *dataset).map(|d| d.rows),
                 drained: mark.is_some_and(|mark| mark.drained),
                 revoked: mark.is_some_and(|mark| mark.revoked),
+                speaks: worker.encodings.iter().any(|known| known == encoding),
             }
         };
         let mut found: Vec<Sighting> = changed.map(sighting).collect();
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         (found, table.next)
+    }
+
+    /// The protocol that was negotiated with this worker.
+    pub(crate) fn protocol(&self, name: &Name) -> Option<u32> {
+        self.lock().workers.get(name).map(|entry| entry.worker.protocol)
     }
 
     /// What wakes the polls of this worker.
@@ -232,6 +242,7 @@ mod tests {
             name: name.parse().unwrap(),
             session,
             datasets: vec![dataset],
+            encodings: vec!["f32".to_owned()],
             device: "cpu".into(),
             version: "0".into(),
             protocol: 2,
@@ -263,8 +274,8 @@ mod tests {
         workers.leave(&a, 2);
         assert!(changed.has_changed().unwrap());
         assert!(!workers.seen(&a, 2, 6));
-        assert_eq!(workers.sightings(&iris, 0).0[0].rows, Some(50));
-        assert_eq!(workers.sightings(&name("wine"), 0).0[0].rows, None);
+        assert_eq!(workers.sightings(&iris, "f32", 0).0[0].rows, Some(50));
+        assert_eq!(workers.sightings(&name("wine"), "f32", 0).0[0].rows, None);
     }
 
     #[test]
@@ -272,14 +283,14 @@ mod tests {
         let workers = Workers::new(vec![]);
         let iris = name("iris");
         ["b", "a", "c"].iter().for_each(|who| workers.register(worker(who, 1)));
-        let (all, since) = workers.sightings(&iris, 0);
+        let (all, since) = workers.sightings(&iris, "f32", 0);
         assert_eq!(all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
-        assert_eq!(workers.sightings(&iris, since), (vec![], since));
+        assert_eq!(workers.sightings(&iris, "f32", since), (vec![], since));
         assert!(workers.seen(&name("b"), 1, 9) && workers.seen(&name("b"), 1, 9));
-        let (new, since) = workers.sightings(&iris, since);
+        let (new, since) = workers.sightings(&iris, "f32", since);
         assert_eq!(new.iter().map(|s| (s.name.as_str(), s.seen)).collect::<Vec<_>>(), [("b", 9)]);
         workers.mark(MemberRecord { name: "c".into(), drained: true, revoked: false });
-        let (new, _) = workers.sightings(&iris, since);
+        let (new, _) = workers.sightings(&iris, "f32", since);
         assert!(new.len() == 1 && new[0].drained, "{new:?}");
     }
 

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use model::Measured;
 use params::{Digest, Name};
 use proto::{
-    PROTOCOL, convert,
+    PROTOCOL,
+    chunks::Proof,
+    convert,
     error::{ErrorCode, WireError},
     v1::{self, training_server::Training as Service, update_part::Part},
 };
@@ -13,17 +15,21 @@ use round::Event;
 use tokio::{sync::oneshot, time::timeout};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Caller, Reply, Resume, Uploads, caller, errors};
+use super::{Buffer, Caller, Reply, Resume, Uploads, caller, errors};
 use crate::{
-    runs::{Command, Found, Offer, Runs, Shared},
+    runs::{Command, Context, Found, Offer, Refused, Runs, Shared, Update},
     workers::{Dataset, Worker},
 };
 
 /// The longest a poll waits.
 const POLL_MAX: Duration = Duration::from_secs(30);
 
+/// From this protocol on, chunks need no digest of their own.
+const WHOLE_PROTOCOL: u32 = 3;
+
 /// Bounds on what a worker says about itself.
 const DATASETS_MAX: usize = 64;
+const ENCODINGS_MAX: usize = 64;
 const COLUMNS_MAX: usize = 10_000;
 const REASON_BYTES_MAX: usize = 2048;
 const TEXT_CHARS_MAX: usize = 120;
@@ -34,8 +40,8 @@ const LOSS_MAX: f64 = 1e30;
 /// Updates up to this size are read where they are: that takes less time than to wake a thread.
 const INLINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The most examples that one worker may count for.
-const EXAMPLES_MAX: u64 = 1 << 32;
+/// The most examples that one worker may count for: what the sum can weigh one update with.
+const EXAMPLES_MAX: u64 = aggregate::WEIGHT_MAX;
 
 /// See the module.
 #[derive(Debug)]
@@ -126,14 +132,7 @@ impl Training {
         })?;
         self.shared.store.admit(0, self.shared.disk_reserve).map_err(|full| errors::no_room(&full))?;
         let announced = convert::required("update header: payload", header.payload.clone())?;
-        let expected = view.context.layout.bytes() as u64;
-        if announced.bytes != expected {
-            return Err(WireError::invalid(format!(
-                "update of {} bytes, the model of run {} has {expected}",
-                announced.bytes, view.context.run
-            ))
-            .into());
-        }
+        let expected = awaited(&view, header, &announced)?;
         let train_loss = loss("train_loss", header.train_loss)?;
         let digest = convert::digest("update digest", &announced.digest)?;
         let next = async |stream: &mut Streaming<v1::UpdatePart>| match stream.message().await {
@@ -152,29 +151,47 @@ impl Training {
         let receive = self
             .uploads
             .receive(&announced, expected, Some(from), || async { next(&mut *stream.lock().await).await });
-        let received = receive.await?;
-        let context = view.context.clone();
-        let (bytes, share) = (received.bytes, received.share);
-        let read = move || params::Params::from_bytes(context.layout.clone(), &bytes);
-        let read = match expected <= INLINE_BYTES_MAX {
-            true => read(),
-            false => {
-                let read = self.shared.tasks.blocking("read update", read).await;
-                read.map_err(|e| errors::internal(&e))?
-            }
-        };
-        let values = read.map_err(|e| WireError::invalid(e.to_string()))?.into_values();
+        let update = Box::new(self.verify(&view.context, receive.await?).await?);
         let ask = self.ask(worker, header.lease, |answer| Command::Update {
             worker: worker.clone(),
             lease: header.lease,
             digest,
             examples: header.examples,
             train_loss,
-            values,
-            share,
+            update,
             answer,
         });
         ask.await
+    }
+}
+
+impl Training {
+    /// Looks at every number of an update, off the async runtime where that takes long.
+    async fn verify(
+        &self,
+        context: &Arc<Context>,
+        payload: Buffer,
+    ) -> Result<Result<Update, String>, WireError> {
+        let (context, store, reserve) =
+            (context.clone(), self.shared.store.clone(), self.shared.disk_reserve);
+        let inline = payload.len() as u64 <= INLINE_BYTES_MAX && context.exchange.reduction.is_none();
+        let verify = move || Update::verify(&context, &store.spill, payload);
+        let verified = match inline {
+            true => verify(),
+            false => {
+                let verified = self.shared.tasks.blocking("verify update", verify).await;
+                verified.map_err(|e| errors::internal(&e))?
+            }
+        };
+        match verified {
+            Ok(update) => Ok(Ok(update)),
+            Err(Refused::Fault(fault)) => Ok(Err(fault.to_string())),
+            Err(Refused::Store(error)) if error.is_full() => {
+                let full = self.shared.store.admit(u64::MAX / 4, reserve).err();
+                Err(full.map_or_else(WireError::internal, |full| errors::no_room(&full)))
+            }
+            Err(Refused::Store(error)) => Err(errors::internal(&error)),
+        }
     }
 }
 
@@ -199,6 +216,7 @@ impl Service for Training {
             name: caller.name,
             session,
             datasets: datasets(message.datasets)?,
+            encodings: encodings(message.encodings)?,
             device: shorten(&message.device),
             version: shorten(&message.version),
             protocol,
@@ -287,13 +305,17 @@ impl Service for Training {
             Some(bytes) => bytes,
             None => {
                 let blobs = self.shared.store.blobs.clone();
-                let read = self.shared.tasks.blocking("read blob", move || blobs.get(&digest)).await;
-                read.map_err(|e| errors::internal(&e))?.map_err(|e| errors::internal(&e))?.into()
+                let read = self.shared.tasks.blocking("read blob", move || blobs.map(&digest)).await;
+                read.map_err(|e| errors::internal(&e))?.map_err(|e| errors::internal(&e))?
             }
+        };
+        let proof = match self.shared.workers.protocol(&caller.name) {
+            Some(WHOLE_PROTOCOL..) => Proof::Whole,
+            _ => Proof::Chunks,
         };
         // Bytes are progress: they renew the lease.
         let (shared, traffic) = (self.shared.clone(), view.traffic.clone());
-        let sent = proto::chunks::split(bytes, message.offset).map(move |chunk| {
+        let sent = proto::chunks::split(bytes, message.offset, proof).map(move |chunk| {
             shared.workers.seen(&caller.name, message.session, shared.clock.now_ms());
             traffic.add_down(chunk.data.len() as u64);
             Ok(chunk)
@@ -388,6 +410,28 @@ impl Service for Training {
     }
 }
 
+/// The length of an update that is what the run asks for.
+fn awaited(view: &Found, header: &v1::UpdateHeader, announced: &v1::BlobRef) -> Result<u64, WireError> {
+    let exchange = &view.context.exchange;
+    let (sent, asked) = (header.encoding.as_str(), exchange.encoding.name());
+    let sent = if sent.is_empty() { update::Encoding::F32.name() } else { sent };
+    if sent != asked {
+        let sent = shorten(sent);
+        return Err(WireError::invalid(format!(
+            "update in encoding '{sent}', run {} asks for '{asked}'",
+            view.context.run
+        )));
+    }
+    let expected = exchange.form.bytes(&exchange.encoding);
+    if announced.bytes != expected {
+        return Err(WireError::invalid(format!(
+            "update of {} bytes, run {} asks for {expected} in encoding '{asked}'",
+            announced.bytes, view.context.run
+        )));
+    }
+    Ok(expected)
+}
+
 /// A loss that can be averaged over any number of examples and stay finite.
 fn loss(what: &str, value: f64) -> Result<f64, WireError> {
     if convert::finite(what, value)?.abs() > LOSS_MAX {
@@ -435,6 +479,16 @@ fn datasets(offered: Vec<v1::Dataset>) -> Result<Vec<Dataset>, WireError> {
             Ok(Dataset { name, rows: d.rows, })
         })
         .collect()
+}
+
+/// What a worker can send; one that says nothing sends `f32`, as before protocol 3.
+fn encodings(offered: Vec<String>) -> Result<Vec<String>, WireError> {
+    if offered.len() > ENCODINGS_MAX {
+        let found = offered.len();
+        return Err(WireError::invalid(format!("{found} encodings, at most {ENCODINGS_MAX} are allowed")));
+    }
+    let plain = update::Encoding::F32.name();
+    Ok(if offered.is_empty() { vec![plain.to_owned()] } else { offered.iter().map(|e| shorten(e)).collect() })
 }
 
 /// Text of a worker for people: bounded, on one line.
@@ -490,9 +544,9 @@ mod tests {
     #[test]
     fn protocols_are_negotiated() {
         assert_eq!(negotiate(1, 1), Ok(1));
-        assert_eq!(negotiate(1, 9), Ok(2));
-        assert_eq!(negotiate(2, 9), Ok(2));
-        for (min, max) in [(3, 9), (0, 0), (3, 2)] {
+        assert_eq!(negotiate(1, 9), Ok(3));
+        assert_eq!(negotiate(2, 2), Ok(2));
+        for (min, max) in [(4, 9), (0, 0), (3, 2)] {
             assert_eq!(negotiate(min, max).unwrap_err().code, ErrorCode::Version);
         }
     }

@@ -1,64 +1,265 @@
-use aggregate::{Accumulator, Scale, ServerSpec};
+//! From the updates of a round to a version: base weights, aggregate and server optimizer go by in blocks, and the
+//! new weights are written while they are made. A model is never in memory a second time.
+
+use std::{
+    io::{self, Write},
+    num::NonZeroUsize,
+    ops::Range,
+};
+
+use aggregate::{Budget, ServerOptimizer};
+use bytes::Bytes;
 use job::Mode;
-use params::Params;
+use params::Digest;
 
-use super::{DriveError, prepare::Context};
-use crate::plan;
+use super::{
+    DriveError,
+    gathered::{Files, Gathered, Kept, Previous},
+    prepare::Context,
+    weights::Weights,
+};
+use crate::{
+    plan,
+    store::{Blobs, CARRIED_MAX, Draft, StoreError},
+};
 
-/// The sum of one attempt at a round: in memory only. After a restart it is made again from the updates that
-/// the workers kept.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    accumulator: Accumulator,
-}
+/// Elements that are worked on at once: 4 MiB of each of base, aggregate and new weights.
+const BLOCK: usize = 1 << 20;
 
 /// A version that is not published yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Made {
-    pub(crate) weights: Params,
-    /// The server optimizer's state with it; empty where it has none.
-    pub(crate) optimizer: Vec<u8>,
+    pub(crate) weights: Weights,
+    /// What the next round goes on from: the server optimizer's state, before it the aggregate where the reduction
+    /// starts from that. Empty where there is nothing.
+    pub(crate) state: Bytes,
+    /// The digest of the state.
+    pub(crate) state_digest: Digest,
+    /// What the entry of the journal carries, because it is small.
+    pub(crate) carry: Vec<Vec<u8>>,
 }
 
-impl Attempt {
-    /// Prepares for updates of at most `examples_max` examples in all.
-    pub(crate) fn open(context: &Context, examples_max: u64) -> Result<Self, DriveError> {
-        let scale = Scale::new(context.job.aggregate.coordinate_max, examples_max)?;
-        Ok(Self { accumulator: Accumulator::new(context.layout.elements(), scale) })
+/// What a version is made with.
+pub(crate) struct Tools<'a> {
+    pub(crate) blobs: &'a Blobs,
+    pub(crate) threads: NonZeroUsize,
+    /// Bytes for a block of all updates, where a reduction needs them.
+    pub(crate) budget: usize,
+}
+
+/// Applies the aggregate of `gathered` to the base weights through the server optimizer, whose state is `state`
+/// (`None` before the first round), and puts the version on the disk. To do it again gives the same.
+pub(crate) fn make(
+    context: &Context,
+    gathered: &Gathered,
+    base: &Weights,
+    state: Option<&Bytes>,
+    tools: &Tools<'_>,
+) -> Result<Made, DriveError> {
+    let averaged = context.exchange.form.averaged();
+    let mut optimizer = aggregate::build(&plan::server(&context.job), averaged);
+    let (previous, saved) = parts(context, state)?;
+    if let Some(saved) = saved {
+        optimizer.restore(&saved)?;
+    }
+    optimizer.begin();
+    let (kept, maxed) = gathered.parts();
+    let out = Out::new(tools.blobs, context.layout.bytes())?;
+    let remembers = context.exchange.reduction.is_some_and(|spec| spec.needs_previous());
+    let length = optimizer.save_len() + if remembers { 4 * averaged as u64 } else { 0 };
+    let mut next = Out::new(tools.blobs, usize::try_from(length).unwrap_or(usize::MAX))?;
+    let mut maker = Maker::new(context, base, maxed, optimizer, out)?;
+    match kept {
+        Kept::Sum(sum) => {
+            let mut block = vec![0.0; BLOCK.min(averaged)];
+            for start in (0..averaged).step_by(BLOCK) {
+                let block = &mut block[..BLOCK.min(averaged - start)];
+                sum.mean(start, block, tools.threads)?;
+                maker.averaged(start, block)?;
+            }
+        }
+        Kept::Spilled(spec, files) => {
+            let budget = Budget { bytes: tools.budget, threads: tools.threads.get() };
+            let mut rows = Files::new(files, averaged);
+            let mut previous = previous.map(Previous);
+            let previous = previous.as_mut().map(|row| row as &mut dyn aggregate::Rows);
+            let mut failed = None;
+            let reduced = aggregate::reduce(spec, &mut rows, previous, budget, &mut |start, block| {
+                let write = maker.averaged(start, block).and_then(|()| match remembers {
+                    true => next.numbers(block),
+                    false => Ok(()),
+                });
+                write.map_err(|error| {
+                    failed = Some(error);
+                    io::Error::other("the version could not be written")
+                })
+            });
+            // The first cause, not what the reduction was told.
+            match failed {
+                Some(error) => return Err(error),
+                None => reduced?,
+            }
+        }
+    }
+    let (out, optimizer) = maker.finish()?;
+    optimizer.save(&mut next).map_err(StoreError::write)?;
+    let mut carry = Vec::new();
+    let (digest, file) = out.keep(tools.blobs, &mut carry)?;
+    let (state_digest, state) = next.keep(tools.blobs, &mut carry)?;
+    let weights = Weights::new(&context.layout, digest, file)?;
+    Ok(Made { weights, state, state_digest, carry })
+}
+
+/// The last aggregate and the optimizer's state.
+fn parts(context: &Context, state: Option<&Bytes>) -> Result<(Option<Bytes>, Option<Bytes>), DriveError> {
+    let Some(state) = state else { return Ok((None, None)) };
+    if !context.exchange.reduction.is_some_and(|spec| spec.needs_previous()) {
+        return Ok((None, Some(state.clone())));
+    }
+    let length = 4 * context.exchange.form.averaged();
+    if state.len() < length {
+        return Err(DriveError::Defect("a state without the aggregate that the reduction starts from"));
+    }
+    Ok((Some(state.slice(..length)), Some(state.slice(length..))))
+}
+
+/// Writes new weights in the order of the layout, while the aggregate comes in the order of the averaged elements.
+struct Maker<'a> {
+    context: &'a Context,
+    base: &'a Weights,
+    maxed: &'a [f32],
+    optimizer: Box<dyn ServerOptimizer>,
+    out: Out,
+    /// Elements that are written.
+    done: usize,
+    weights: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+impl<'a> Maker<'a> {
+    fn new(
+        context: &'a Context,
+        base: &'a Weights,
+        maxed: &'a [f32],
+        optimizer: Box<dyn ServerOptimizer>,
+        mut out: Out,
+    ) -> Result<Self, DriveError> {
+        out.write_all(&params::safetensors_header(&context.layout)?).map_err(StoreError::write)?;
+        let (weights, gradient) = (Vec::new(), Vec::new());
+        Ok(Self { context, base, maxed, optimizer, out, done: 0, weights, gradient })
     }
 
-    /// What is wrong with an update, as a phrase that names tensor, value and bound.
-    pub(crate) fn fault(&self, context: &Context, update: &[f32], examples: u64) -> Option<String> {
-        self.accumulator.check(&context.layout, update, examples).err().map(|e| e.to_string())
+    /// Takes in the next averaged elements.
+    fn averaged(&mut self, start: usize, aggregate: &[f32]) -> Result<(), DriveError> {
+        let context = self.context;
+        let end = start + aggregate.len();
+        let segments = context.exchange.form.segments();
+        let first = segments.partition_point(|segment| segment.place().end <= start);
+        for segment in segments[first..].iter().take_while(|segment| segment.at < end) {
+            let place = segment.place();
+            let (from, to) = (place.start.max(start), place.end.min(end));
+            let flat = segment.flat.start + (from - segment.at);
+            self.others(flat)?;
+            // An update is a difference; optimizers descend along a gradient.
+            let sign = if context.job.local.mode == Mode::Train { -1.0 } else { 1.0 };
+            self.gradient.clear();
+            self.gradient.extend(aggregate[from - start..to - start].iter().map(|x| sign * x));
+            self.weights.resize(to - from, 0.0);
+            self.base.read(flat, &mut self.weights);
+            self.optimizer.apply(from, &mut self.weights, &self.gradient);
+            self.write(flat)?;
+        }
+        Ok(())
     }
 
-    /// Adds a checked update.
-    pub(crate) fn fold(&mut self, update: &[f32], examples: u64) {
-        self.accumulator.add(update, examples);
+    /// Writes elements up to `end` that are not averaged: as they are in the base, or with the largest difference.
+    fn others(&mut self, end: usize) -> Result<(), DriveError> {
+        while self.done < end {
+            let range = self.done..end.min(self.done + BLOCK);
+            self.weights.resize(range.len(), 0.0);
+            self.base.read(range.start, &mut self.weights);
+            self.add_largest(&range);
+            self.write(range.start)?;
+        }
+        Ok(())
     }
 
-    /// Applies the mean of the updates to the base weights through the server optimizer, whose state is
-    /// `optimizer` (`None` before the first round).
-    pub(crate) fn aggregate(
-        self,
-        context: &Context,
-        mut weights: Params,
-        optimizer: Option<&[u8]>,
-    ) -> Result<Made, DriveError> {
-        let spec: ServerSpec = plan::server(&context.job);
-        let mut gradient = self.accumulator.finish()?;
-        // An update is a difference; optimizers descend along a gradient.
-        if context.job.local.mode == Mode::Train {
-            gradient.iter_mut().for_each(|g| *g = -*g);
+    fn add_largest(&mut self, range: &Range<usize>) {
+        for segment in self.context.exchange.form.max_segments() {
+            let (from, to) = (segment.flat.start.max(range.start), segment.flat.end.min(range.end));
+            for flat in from..to.max(from) {
+                self.weights[flat - range.start] += self.maxed[segment.at + (flat - segment.flat.start)];
+            }
         }
-        let mut server = aggregate::build(&spec, gradient.len());
-        if let Some(state) = optimizer {
-            server.restore(state)?;
+    }
+
+    /// Writes what is in `weights`, which begins at element `flat`.
+    fn write(&mut self, flat: usize) -> Result<(), DriveError> {
+        if let Some(at) = self.weights.iter().position(|weight| !weight.is_finite()) {
+            let (tensor, index) = self.context.layout.locate(flat + at).unwrap_or(("", at));
+            return Err(DriveError::Diverged { tensor: tensor.to_owned(), index, value: self.weights[at] });
         }
-        server.step(weights.values_mut(), &gradient);
-        if let Some((tensor, index, value)) = weights.first_not_finite() {
-            return Err(DriveError::Diverged { tensor: tensor.to_owned(), index, value });
+        self.done += self.weights.len();
+        self.out.numbers(&self.weights)
+    }
+
+    fn finish(mut self) -> Result<(Out, Box<dyn ServerOptimizer>), DriveError> {
+        self.others(self.context.layout.elements())?;
+        Ok((self.out, self.optimizer))
+    }
+}
+
+/// A file to be: small ones in memory, because the journal carries them.
+enum Out {
+    Memory(Vec<u8>),
+    File(Box<Draft>, Vec<u8>),
+}
+
+/// Room for the header of a small file.
+const HEADER: usize = 8 * 1024;
+
+impl Out {
+    fn new(blobs: &Blobs, bytes: usize) -> Result<Self, DriveError> {
+        if bytes <= CARRIED_MAX - HEADER {
+            return Ok(Self::Memory(Vec::with_capacity(bytes)));
         }
-        Ok(Made { weights, optimizer: server.save() })
+        Ok(Self::File(Box::new(blobs.draft()?), Vec::new()))
+    }
+
+    fn numbers(&mut self, values: &[f32]) -> Result<(), DriveError> {
+        match self {
+            Self::Memory(all) => all.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+            Self::File(draft, scratch) => {
+                scratch.clear();
+                scratch.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                draft.write_all(scratch).map_err(StoreError::write)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts it on the disk; an empty one is nothing.
+    fn keep(self, blobs: &Blobs, carry: &mut Vec<Vec<u8>>) -> Result<(Digest, Bytes), DriveError> {
+        match self {
+            Self::Memory(bytes) if bytes.is_empty() => Ok((Digest::of(&bytes), Bytes::new())),
+            Self::Memory(bytes) => Ok((blobs.put_for_entry(&bytes, carry)?, bytes.into())),
+            Self::File(draft, _) => {
+                let (digest, _) = blobs.keep(*draft)?;
+                Ok((digest, blobs.map_kept(&digest)?))
+            }
+        }
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Memory(all) => all.write(bytes),
+            Self::File(draft, _) => draft.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use journal::entry::{Aside, Step, What};
 use model::Measured;
-use params::{Digest, Name, Params};
+use params::{Digest, Name};
 use proto::error::{ErrorCode, WireError};
 use round::{Effect, Event, Lease, Millis, Note, Phase, Refusal};
 use service::fault::crash_point;
@@ -11,15 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     DriveError, Shared,
-    attempt::Attempt,
     board::Board,
+    gathered::{Gathered, Update},
     meet::Met,
     prepare::Context,
     replay::{Replay, ending, is_news},
     view::{Traffic, View},
+    weights::Weights,
 };
 use crate::{
-    api::Share,
     registry::Manifest,
     store::{Changes, RunRecord},
 };
@@ -35,16 +35,15 @@ const BURST: usize = 64;
 
 /// What the API asks of a run.
 pub(crate) enum Command {
-    /// A verified payload arrived.
+    /// A payload arrived whole; what it holds was verified.
     Update {
         worker: Name,
         lease: Lease,
         digest: Digest,
         examples: u64,
         train_loss: f64,
-        values: Vec<f32>,
-        /// Of the memory budget, until the update is folded or refused.
-        share: Share,
+        /// Or what is wrong with it, as a phrase that names tensor, value and bound.
+        update: Box<Result<Update, String>>,
         answer: Answer,
     },
     /// Metrics of a candidate arrived.
@@ -77,12 +76,14 @@ pub(crate) struct Driver {
     pub(super) clock_ms: Millis,
     pub(super) record: RunRecord,
     pub(super) rounds: Vec<Arc<Manifest>>,
-    pub(super) base: Params,
-    /// The server optimizer's state after the last committed round.
-    pub(super) optimizer: Option<Vec<u8>>,
+    pub(super) base: Weights,
+    /// What the last committed round left for the next: the server optimizer's state.
+    pub(super) state: Option<bytes::Bytes>,
+    /// What work names: the base version, or the candidate.
     pub(super) model: (Digest, bytes::Bytes),
-    pub(super) attempt: Option<Attempt>,
-    /// Weights and optimizer state of the candidate, while this process has them.
+    /// The updates of the attempt in progress.
+    pub(super) gathered: Option<Gathered>,
+    /// Weights and state of the candidate, while this process has them.
     pub(super) made: Option<super::attempt::Made>,
     pub(super) met: Met,
     pub(super) traffic: Arc<Traffic>,
@@ -104,7 +105,7 @@ pub(crate) struct Driver {
 /// What one command carries through the steps that follow from it.
 struct Errand {
     answer: Option<Answer>,
-    values: Option<Vec<f32>>,
+    update: Option<Update>,
     /// The answer waits for this entry.
     after: u64,
 }
@@ -211,20 +212,25 @@ impl Driver {
 
     async fn take(&mut self, command: Command) {
         match command {
-            Command::Update { worker, lease, digest, examples, train_loss, values, share, answer } => {
-                let _until_folded = share;
+            Command::Update { worker, lease, digest, examples, train_loss, update, answer } => {
                 // A repeated upload of a folded update must be acknowledged, not judged again.
                 let again = self.replay.machine.done(&worker) == Some(lease);
-                let (values, fault) = if again { (values, None) } else { self.judge(values, examples).await };
-                let mut errand = Errand { answer: Some(answer), values: Some(values), after: 0 };
-                match fault {
-                    Some(fault) => {
+                let room = self.gathered.as_ref().filter(|_| !again);
+                let room = room.map_or(Ok(()), |gathered| gathered.room(&self.context, examples));
+                let judged = update.and_then(|update| match room {
+                    Ok(()) => Ok(update),
+                    Err(fault) => Err(fault.to_string()),
+                });
+                let mut errand = Errand { answer: Some(answer), update: None, after: 0 };
+                match judged {
+                    Err(fault) if !again => {
                         let refused = WireError::invalid(format!("update refused: {fault}"));
                         let reason = format!("its update was refused: {fault}");
                         self.reply(&mut errand, Err(refused));
                         self.run_errand(Event::Declined { worker, lease, reason }, Aside::None, errand).await;
                     }
-                    None => {
+                    judged => {
+                        errand.update = judged.ok();
                         let event = Event::UpdateReceived { worker, lease, digest, examples };
                         self.run_errand(event, Aside::Trained { train_loss, examples }, errand).await;
                     }
@@ -232,7 +238,7 @@ impl Driver {
             }
             Command::Evaluation { worker, lease, measured, answer } => {
                 let Measured { loss, correct, examples } = measured;
-                let errand = Errand { answer: Some(answer), values: None, after: 0 };
+                let errand = Errand { answer: Some(answer), update: None, after: 0 };
                 let aside = Aside::Measured { loss, correct, examples };
                 self.run_errand(Event::EvaluationReceived { worker, lease }, aside, errand).await;
             }
@@ -243,7 +249,7 @@ impl Driver {
                 self.replies.push(Reply { after: self.appended, answer, result });
             }
             Command::Event { event, answer } => {
-                let errand = Errand { answer: Some(answer), values: None, after: 0 };
+                let errand = Errand { answer: Some(answer), update: None, after: 0 };
                 self.run_errand(event, Aside::None, errand).await;
                 // Who asks an operator's question next sees what was done.
                 self.shown_ms = 0;
@@ -251,32 +257,9 @@ impl Driver {
         }
     }
 
-    /// What is wrong with an update, found off the async runtime.
-    async fn judge(&mut self, values: Vec<f32>, examples: u64) -> (Vec<f32>, Option<String>) {
-        let Some(attempt) = self.attempt.take() else { return (values, None) };
-        let context = self.context.clone();
-        let judge = move || {
-            let fault = attempt.fault(&context, &values, examples);
-            (attempt, values, fault)
-        };
-        // A thread costs more than looking at a small update.
-        if self.is_small() {
-            let (attempt, values, fault) = judge();
-            self.attempt = Some(attempt);
-            return (values, fault);
-        }
-        match self.shared.tasks.blocking("judge update", judge).await {
-            Ok((attempt, values, fault)) => {
-                self.attempt = Some(attempt);
-                (values, fault)
-            }
-            Err(error) => (Vec::new(), Some(error.to_string())),
-        }
-    }
-
     /// One event that nobody waits for.
     pub(super) async fn step(&mut self, event: Event) {
-        self.run_errand(event, Aside::None, Errand { answer: None, values: None, after: 0 }).await;
+        self.run_errand(event, Aside::None, Errand { answer: None, update: None, after: 0 }).await;
     }
 
     /// One event, and all that follows from it.
@@ -349,7 +332,7 @@ impl Driver {
     }
 
     pub(super) async fn fail(&mut self, error: &DriveError) {
-        let mut errand = Errand { answer: None, values: None, after: 0 };
+        let mut errand = Errand { answer: None, update: None, after: 0 };
         if let Some((event, aside)) = self.give_up(error, &mut errand) {
             self.run_errand(event, aside, errand).await;
         }
@@ -381,16 +364,18 @@ impl Driver {
         errand: &mut Errand,
     ) -> Result<Option<(Event, Aside)>, DriveError> {
         match effect {
-            Effect::OpenRound { examples_max, .. } => {
-                self.attempt = Some(Attempt::open(&self.context, examples_max)?);
+            Effect::OpenRound { examples_max, cohort, .. } => {
+                // Two sums of one run are never in memory at once.
+                self.gathered = None;
+                self.gathered = Some(Gathered::open(&self.context, examples_max, cohort.len())?);
                 self.made = None;
                 self.post_after = self.appended;
                 crash_point("round-opened");
             }
-            Effect::Fold { examples, .. } => {
-                let values = errand.values.take();
-                self.fold(values.ok_or(DriveError::Defect("an update to fold without its bytes"))?, examples)
-                    .await?;
+            Effect::Fold { worker, examples, .. } => {
+                let update = errand.update.take();
+                let update = update.ok_or(DriveError::Defect("an update to fold without its bytes"))?;
+                self.fold(worker, update, examples).await?;
             }
             // Its figures are in the ledger.
             Effect::KeepEvaluation { .. } => {}
@@ -414,7 +399,7 @@ impl Driver {
                 return self.publish(round).await.map(Some);
             }
             Effect::Discard { .. } => {
-                self.attempt = None;
+                self.gathered = None;
                 self.made = None;
                 self.show_base();
             }
@@ -428,16 +413,18 @@ impl Driver {
         Ok(None)
     }
 
-    async fn fold(&mut self, values: Vec<f32>, examples: u64) -> Result<(), DriveError> {
-        let Some(mut attempt) = self.attempt.take() else {
+    async fn fold(&mut self, worker: Name, update: Update, examples: u64) -> Result<(), DriveError> {
+        let Some(mut gathered) = self.gathered.take() else {
             return Err(DriveError::Defect("an update to fold without its round"));
         };
+        let (context, threads) = (self.context.clone(), self.shared.threads);
         let fold = move || {
-            attempt.fold(&values, examples);
-            attempt
+            gathered.fold(&context, &worker, update, examples, threads)?;
+            Ok::<_, DriveError>(gathered)
         };
-        self.attempt =
-            Some(if self.is_small() { fold() } else { self.shared.tasks.blocking("fold", fold).await? });
+        // A thread costs more than looking at a small update.
+        let folded = if self.is_small() { fold() } else { self.shared.tasks.blocking("fold", fold).await? };
+        self.gathered = Some(folded?);
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use params::{Digest, Name, Params};
+use bytes::Bytes;
+use params::{Digest, Layout, Name};
 use round::{Committed, Machine, Phase};
 use tokio::sync::{mpsc, watch};
 
@@ -16,6 +17,7 @@ use super::{
     replay::Replay,
     run_name,
     view::{Traffic, View},
+    weights::Weights,
 };
 use crate::{
     registry,
@@ -70,18 +72,22 @@ pub(super) fn driver(
 ) -> Result<Driver, RunError> {
     let view = view(&shared, &record)?;
     let context = view.context.clone();
-    let read =
-        |blob| -> Result<Vec<u8>, DriveError> { Ok(shared.store.blobs.get(&registry::digest(blob)?)?) };
-    let weights = read(&record.base)?;
-    let base = Params::from_safetensors(&weights).map_err(DriveError::from)?;
-    let optimizer = record.optimizer.as_ref().map(read).transpose()?;
-    let digest: Digest = registry::digest(&record.base).map_err(DriveError::from)?;
+    let read = |blob| -> Result<_, DriveError> {
+        let digest = registry::digest(blob)?;
+        Ok((digest, shared.store.blobs.map(&digest)?))
+    };
+    let (digest, file) = read(&record.base)?;
+    let base = Weights::new(&context.layout, digest, file.clone()).map_err(DriveError::from)?;
+    let state = record.optimizer.as_ref().map(read).transpose()?.map(|(_, state)| state);
     // Before anything is told to anybody: a file that cannot be read now may be read later.
     let made = match replay.machine.phase() {
-        Phase::Evaluating | Phase::Publishing => Some(candidate(&shared.store.blobs, &replay)?),
+        Phase::Evaluating | Phase::Publishing => {
+            Some(candidate(&context.layout, &shared.store.blobs, &replay)?)
+        }
         _ => None,
     };
-    let model = made.as_ref().map_or_else(|| (digest, weights.clone().into()), |(_, model)| model.clone());
+    let shown = made.as_ref().map_or(&base, |made| &made.weights);
+    let model = (shown.digest, shown.file.clone());
     let (time_ms, clock_ms) = (replay.machine.now(), shared.clock.now_ms());
     let rounds = view.rounds.clone();
     Ok(Driver {
@@ -93,10 +99,10 @@ pub(super) fn driver(
         record,
         rounds,
         base,
-        optimizer,
+        state,
         model,
-        attempt: None,
-        made: made.map(|(made, _)| made),
+        gathered: None,
+        made,
         met: Met::new(fresh),
         traffic: Arc::new(Traffic::default()),
         commands,
@@ -111,18 +117,21 @@ pub(super) fn driver(
     })
 }
 
-/// The candidate of a round that was being evaluated or published, from its blobs; with it what workers fetch.
-fn candidate(blobs: &Blobs, replay: &Replay) -> Result<(Made, (Digest, bytes::Bytes)), DriveError> {
+/// The candidate of a round that was being evaluated or published, from its blobs.
+fn candidate(layout: &Layout, blobs: &Blobs, replay: &Replay) -> Result<Made, DriveError> {
     let candidate = replay.ledger.candidate.as_ref();
     let Candidate { weights, optimizer } =
         candidate.ok_or(DriveError::Defect("a round to publish without a candidate"))?;
     let digest = registry::digest(weights)?;
-    let bytes = blobs.get(&digest)?;
-    let optimizer = match optimizer {
-        None => Vec::new(),
-        Some(blob) => blobs.get(&registry::digest(blob)?)?,
+    let weights = Weights::new(layout, digest, blobs.map(&digest)?)?;
+    let (state_digest, state) = match optimizer {
+        None => (Digest::of(b""), Bytes::new()),
+        Some(blob) => {
+            let digest = registry::digest(blob)?;
+            (digest, blobs.map(&digest)?)
+        }
     };
-    Ok((Made { weights: Params::from_safetensors(&bytes)?, optimizer }, (digest, bytes.into())))
+    Ok(Made { weights, state, state_digest, carry: Vec::new() })
 }
 
 /// What is seen of a run that nobody drives (yet).

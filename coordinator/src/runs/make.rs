@@ -3,14 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use journal::entry::{Aside, Step, What};
-use params::Digest;
 use round::Event;
 use service::fault::crash_point;
 
-use super::{DriveError, attempt::Made, driver::Driver};
+use super::{
+    DriveError,
+    attempt::{self, Tools},
+    driver::Driver,
+};
 use crate::{
     registry::{self, Manifest, Publication, Published},
-    store::{Blobs, StoreError},
+    store::StoreError,
 };
 
 /// How long to wait before a full disk is tried again.
@@ -28,46 +31,36 @@ impl Driver {
     }
 
     pub(super) async fn aggregate(&mut self, round: u32) -> Result<(Event, Aside), DriveError> {
-        let Some(attempt) = self.attempt.take() else {
+        let Some(gathered) = self.gathered.take() else {
             return Err(DriveError::Defect("a round to aggregate that is not open"));
         };
-        let (context, base, optimizer) = (self.context.clone(), self.base.clone(), self.optimizer.clone());
-        let make = move || -> Result<_, DriveError> {
-            crash_point("aggregating");
-            let made = attempt.aggregate(&context, base, optimizer.as_deref())?;
-            let bytes = made.weights.to_safetensors()?;
-            Ok((made, bytes))
-        };
-        let (shared, shutdown) = (self.shared.clone(), self.shared.tasks.shutdown().clone());
-        let wait = move |made: Made, bytes: Vec<u8>| {
-            let kept = until_room(
-                || keep(&shared.store.blobs, &bytes, &made.optimizer),
-                || shutdown.is_cancelled(),
-            )?;
-            Ok::<_, DriveError>((made, bytes, kept))
+        crash_point("aggregating");
+        let (context, base, state) = (self.context.clone(), self.base.clone(), self.state.clone());
+        let shared = self.shared.clone();
+        let make = move || {
+            let tools =
+                Tools { blobs: &shared.store.blobs, threads: shared.threads, budget: shared.reduce_budget };
+            attempt::make(&context, &gathered, &base, state.as_ref(), &tools)
         };
         // A small model is made and kept before a thread would have started, unless it must wait for room.
-        let (made, bytes, kept) = if self.is_small() {
-            let (made, bytes) = make()?;
-            match keep(&self.shared.store.blobs, &bytes, &made.optimizer) {
-                Ok(kept) => (made, bytes, kept),
-                Err(error) if error.is_full() => {
-                    self.shared.tasks.blocking("aggregate", move || wait(made, bytes)).await??
-                }
-                Err(error) => return Err(error.into()),
-            }
-        } else {
-            let work = move || make().and_then(|(made, bytes)| wait(made, bytes));
-            self.shared.tasks.blocking("aggregate", work).await??
+        let made = match self.is_small().then(&make) {
+            Some(Err(error)) if error.is_full_disk() => None,
+            other => other,
         };
-        let (digest, weights_bytes) = kept.weights;
-        self.model = (digest, bytes.into());
+        let made = match made {
+            Some(made) => made?,
+            None => {
+                let shutdown = self.shared.tasks.shutdown().clone();
+                let wait = move || until_room(make, || shutdown.is_cancelled());
+                self.shared.tasks.blocking("aggregate", wait).await??
+            }
+        };
+        self.model = (made.weights.digest, made.weights.file.clone());
+        self.met.carry = made.carry.clone();
+        let (candidate, weights_bytes) = (made.weights.digest, made.weights.file.len() as u64);
+        let optimizer = (!made.state.is_empty()).then(|| (made.state_digest, made.state.len() as u64));
         self.made = Some(made);
-        self.met.carry = kept.carry;
-        Ok((
-            Event::Aggregated { round, candidate: digest },
-            Aside::Candidate { weights_bytes, optimizer: kept.optimizer },
-        ))
+        Ok((Event::Aggregated { round, candidate }, Aside::Candidate { weights_bytes, optimizer }))
     }
 
     /// Measures the candidate on the coordinator's own holdout.
@@ -77,7 +70,10 @@ impl Driver {
             return Ok((event, Aside::None));
         };
         let (context, weights, device) = (self.context.clone(), made.weights.clone(), self.shared.device);
-        let job = move || model::measure(&device, &context.network, &weights, holdout.examples());
+        let job = move || -> Result<_, DriveError> {
+            let weights = weights.params(&context.layout)?;
+            Ok(model::measure(&device, &context.network, &weights, holdout.examples())?)
+        };
         let measured = self.shared.evaluate.run(job).await??;
         let (loss, correct, examples) = (measured.loss, measured.correct, measured.examples);
         Ok((event, Aside::Measured { loss, correct, examples }))
@@ -112,7 +108,7 @@ impl Driver {
         self.record = record;
         self.rounds.push(Arc::new(manifest));
         self.base = made.weights;
-        self.optimizer = Some(made.optimizer).filter(|state| !state.is_empty());
+        self.state = Some(made.state).filter(|state| !state.is_empty());
         Ok((event, Aside::None))
     }
 
@@ -150,33 +146,8 @@ impl Driver {
 
     /// The base version is what workers fetch, again.
     pub(super) fn show_base(&mut self) {
-        let Ok(digest) = registry::digest(&self.record.base) else { return };
-        if self.model.0 != digest
-            && let Ok(bytes) = self.base.to_safetensors()
-        {
-            self.model = (digest, bytes.into());
-        }
+        self.model = (self.base.digest, self.base.file.clone());
     }
-}
-
-/// A candidate on the disk: digest and length of its weights and of its optimizer's state.
-struct Kept {
-    weights: (Digest, u64),
-    optimizer: Option<(Digest, u64)>,
-    /// What the entry of the journal carries, because it is small.
-    carry: Vec<Vec<u8>>,
-}
-
-/// Puts a candidate on the disk. To do it twice does no harm.
-fn keep(blobs: &Blobs, weights: &[u8], optimizer: &[u8]) -> Result<Kept, StoreError> {
-    let mut carry = Vec::new();
-    let mut one = |bytes: &[u8]| -> Result<(Digest, u64), StoreError> {
-        let digest = blobs.put_for_entry(bytes, &mut carry)?;
-        Ok((digest, bytes.len() as u64))
-    };
-    let weights = one(weights)?;
-    let optimizer = if optimizer.is_empty() { None } else { Some(one(optimizer)?) };
-    Ok(Kept { weights, optimizer, carry })
 }
 
 /// Does something again and again while the disk is full: what is wanted is not lost, it waits.
@@ -210,6 +181,12 @@ trait FullDisk {
 impl FullDisk for StoreError {
     fn is_full_disk(&self) -> bool {
         self.is_full()
+    }
+}
+
+impl FullDisk for DriveError {
+    fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_full())
     }
 }
 

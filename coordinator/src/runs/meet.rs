@@ -16,6 +16,8 @@ pub(super) struct Met {
     /// How far it has read the table.
     since: u64,
     known: BTreeMap<Name, Session>,
+    /// Who cannot send what the run asks for, as the log was told.
+    mute: BTreeMap<Name, Session>,
     /// Small blobs for the next entry.
     pub(super) carry: Vec<Vec<u8>>,
 }
@@ -30,7 +32,9 @@ impl Driver {
     /// The events since the last call. Everybody who was seen is in one event and comes first: nobody
     /// expires while others are told of, however long the driver was busy.
     pub(super) fn sightings(&mut self) -> Vec<Event> {
-        let (new, since) = self.shared.workers.sightings(&self.context.job.data.name, self.met.since);
+        let encoding = self.context.exchange.encoding.name();
+        let (new, since) =
+            self.shared.workers.sightings(&self.context.job.data.name, encoding, self.met.since);
         self.met.since = since;
         let (mut seen, mut others) = (Vec::new(), Vec::new());
         for worker in new {
@@ -44,6 +48,10 @@ impl Driver {
                 }
             } else if known {
                 seen.push((name, session));
+            } else if !worker.speaks {
+                if self.met.mute.insert(name.clone(), session) != Some(session) {
+                    tracing::warn!(run = %self.context.run, worker = %name, encoding, "a worker takes no part: it cannot send updates in the run's encoding; upgrade it");
+                }
             } else if !self.is_long_gone(worker.seen) {
                 self.met.known.insert(name.clone(), session);
                 others.push(Event::WorkerJoined { worker: name, session, examples: worker.rows });

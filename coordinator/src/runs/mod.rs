@@ -6,6 +6,7 @@
 mod attempt;
 mod board;
 mod driver;
+mod gathered;
 mod history;
 mod ledger;
 mod load;
@@ -15,9 +16,11 @@ mod prepare;
 mod replay;
 mod show;
 mod view;
+mod weights;
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -36,6 +39,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use board::Board;
 pub(crate) use board::Offer;
 pub(crate) use driver::{Answer, Command};
+pub(crate) use gathered::{Refused, Update};
 pub(crate) use history::RunEvent;
 pub(crate) use load::adopt;
 pub(crate) use prepare::Context;
@@ -74,6 +78,10 @@ pub(crate) struct Shared {
     pub(crate) upload_bytes: u64,
     /// Free bytes below which nothing new is taken.
     pub(crate) disk_reserve: u64,
+    /// That one aggregation may use.
+    pub(crate) threads: NonZeroUsize,
+    /// Bytes of memory for a block of all updates, where a reduction needs all of them.
+    pub(crate) reduce_budget: usize,
 }
 
 /// Why a run cannot be started, found or changed.
@@ -111,6 +119,10 @@ pub(crate) enum DriveError {
     Scale(#[from] aggregate::ScaleError),
     #[error("aggregation: {0}")]
     Empty(#[from] aggregate::EmptyRound),
+    #[error("aggregation: {0}")]
+    Weight(#[from] aggregate::WeightFault),
+    #[error("aggregation: {0}")]
+    Reduce(#[from] aggregate::ReduceError),
     #[error("server optimizer: {0}")]
     Optimizer(#[from] aggregate::StateError),
     #[error("evaluation: {0}")]

@@ -7,7 +7,7 @@ use params::{Digest, Layout, Name, Params};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    plan::{self, PlanError},
+    plan::{self, Exchange, PlanError},
     registry,
     store::{BlobRecord, Blobs, RunRecord},
 };
@@ -45,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) prepared: Prepared,
     pub(crate) network: ModelSpec,
     pub(crate) layout: Layout,
+    pub(crate) exchange: Exchange,
     /// The coordinator's own test rows.
     pub(crate) holdout: Option<Arc<Labelled>>,
     pub(crate) started_unix_ms: u64,
@@ -70,7 +71,8 @@ pub(crate) fn prepare(
     };
     let network = plan::network(job, prepared.features.len(), prepared.classes.len());
     let layout = model::layout(&network)?;
-    let bytes = layout.bytes() as u64;
+    let exchange = plan::exchange(job, &layout)?;
+    let bytes = exchange.form.bytes(&exchange.encoding);
     if bytes > upload_bytes_max {
         return Err(PlanError::Size { elements: layout.elements(), bytes, bytes_max: upload_bytes_max });
     }
@@ -200,6 +202,7 @@ impl Context {
         })?;
         let network = plan::network(&job, prepared.features.len(), prepared.classes.len());
         let layout = model::layout(&network)?;
+        let exchange = plan::exchange(&job, &layout)?;
         let holdout = match &prepared.holdout {
             None => None,
             Some(blob) => {
@@ -214,7 +217,7 @@ impl Context {
             }
         };
         let started_unix_ms = record.started_unix_ms;
-        Ok(Self { run, job, job_text, prepared, network, layout, holdout, started_unix_ms })
+        Ok(Self { run, job, job_text, prepared, network, layout, exchange, holdout, started_unix_ms })
     }
 
     /// The protocol's plan for `rounds` rounds.

@@ -170,6 +170,13 @@ impl Blobs {
         Ok(bytes)
     }
 
+    /// The bytes of a blob that this process has just stored.
+    pub(crate) fn map_kept(&self, digest: &Digest) -> Result<Bytes, StoreError> {
+        let path = self.path(digest);
+        let mapped = File::open(&path).and_then(|file| service::memory::map(&file));
+        Ok(Bytes::from_owner(mapped.map_err(StoreError::io("read", &path))?))
+    }
+
     /// All blobs that are there.
     pub(crate) fn list(&self) -> Result<Vec<Digest>, StoreError> {
         let mut found = Vec::new();

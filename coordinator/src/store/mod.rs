@@ -19,6 +19,7 @@ mod migrate;
 mod open;
 mod overlay;
 mod records;
+mod spill;
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +36,8 @@ pub(crate) use open::{Opened, Options};
 pub(crate) use records::{
     AliasRecord, BlobRecord, MemberRecord, RoundRecord, RunRecord, RunState, VersionRecord,
 };
+
+pub(crate) use spill::{Spill, Spilled};
 
 use journal::entry::{Entry, What};
 use overlay::Overlay;
@@ -107,6 +110,11 @@ impl StoreError {
         move |cause| Self::Io { what, path: path.display().to_string(), cause }
     }
 
+    /// A version or a state could not be written.
+    pub(crate) fn write(cause: std::io::Error) -> Self {
+        Self::Io { what: "write", path: "a new version".to_owned(), cause }
+    }
+
     /// Whether the disk is full: room may be made, and the same thing may work later.
     pub(crate) fn is_full(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
@@ -119,6 +127,7 @@ impl StoreError {
 pub(crate) struct Store {
     dir: PathBuf,
     pub(crate) blobs: Arc<Blobs>,
+    pub(crate) spill: Spill,
     index: Arc<Index>,
     overlay: Arc<Mutex<Overlay>>,
     log: log::Log,

@@ -14,13 +14,15 @@ use params::Name;
 use service::fault::{crash_point, setting};
 
 use super::{
-    Blobs, Compaction, Index, Overlay, RunRecord, Store, StoreError, follower::Follower, index, log::Log,
-    migrate,
+    Blobs, Compaction, Index, Overlay, RunRecord, Spill, Store, StoreError, follower::Follower, index,
+    log::Log, migrate,
 };
 use crate::runs::Replay;
 
 pub(super) const JOURNAL: &str = "journal";
 pub(super) const INDEX: &str = "index";
+/// Updates of open rounds; emptied by every start.
+const SPILL: &str = "spill";
 pub(super) const BLOBS: &str = "blobs";
 
 /// Changes that the index takes in at once when it is rebuilt.
@@ -95,7 +97,8 @@ impl Store {
         let log =
             Log::start(journal, follower).map_err(StoreError::io("start the journal's thread of", dir))?;
         let dir = dir.to_owned();
-        let store = Self { dir, blobs, index, overlay, log, runs: Mutex::new(runs), epoch };
+        let spill = Spill::open(dir.join(SPILL))?;
+        let store = Self { dir, blobs, spill, index, overlay, log, runs: Mutex::new(runs), epoch };
         store.settle()?;
         Ok(Opened { store, notes })
     }

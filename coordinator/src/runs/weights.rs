@@ -1,0 +1,34 @@
+use bytes::Bytes;
+use params::{Digest, Layout, Params, ParamsError, safetensors_values};
+
+/// The weights of a version as their file has them: in memory for a small model, in the page cache for a large one.
+/// Workers are sent the same bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Weights {
+    pub(crate) digest: Digest,
+    /// The safetensors file.
+    pub(crate) file: Bytes,
+    /// Its values, little-endian `f32`.
+    values: Bytes,
+}
+
+impl Weights {
+    /// The file of a model of `layout`, whose digest was verified.
+    pub(crate) fn new(layout: &Layout, digest: Digest, file: Bytes) -> Result<Self, ParamsError> {
+        let values = file.slice_ref(safetensors_values(layout, &file)?);
+        Ok(Self { digest, file, values })
+    }
+
+    /// Copies the values from index `start` on.
+    pub(crate) fn read(&self, start: usize, out: &mut [f32]) {
+        let values = &self.values[4 * start..4 * (start + out.len())];
+        for (out, bytes) in out.iter_mut().zip(values.as_chunks::<4>().0) {
+            *out = f32::from_le_bytes(*bytes);
+        }
+    }
+
+    /// All of them in memory.
+    pub(crate) fn params(&self, layout: &Layout) -> Result<Params, ParamsError> {
+        Params::from_bytes(layout.clone(), &self.values)
+    }
+}
