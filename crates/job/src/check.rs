@@ -1,5 +1,6 @@
 //! From the file as written to a [`Job`]: one function per table.
 
+mod aggregate;
 mod evaluate;
 mod synthetic;
 
@@ -12,8 +13,7 @@ use std::{
 };
 
 use crate::{
-    ARCHS, Aggregate, Data, Holdout, Job, JobError, Local, Mode, Model, Optimizer, Partition, Reduction,
-    Rounds, Server, Task,
+    ARCHS, Data, Holdout, Job, JobError, Local, Mode, Model, Optimizer, Partition, Rounds, Task,
     faults::{Faults, Floats, quoted},
     raw,
 };
@@ -38,8 +38,9 @@ const DECAY: Floats = (Included(0.0), Excluded(1.0));
 const EPSILON: Floats = (Excluded(0.0), Included(1.0));
 const ALPHA: Floats = (Included(1e-3), Included(1e6));
 const FRACTION: Floats = (Included(0.0), Excluded(1.0));
-// The smallest positive f32 is 1e-45; an honest bound is far above.
-const COORDINATE: Floats = (Included(1e-6), Included(1e6));
+
+/// `beta1`, `beta2` and `eps` of Adam, as Kingma and Ba 2015 have them.
+const ADAM: [f64; 3] = [0.9, 0.999, 1e-8];
 
 const DAY: Duration = Duration::from_hours(24);
 const DEADLINE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(7 * 24);
@@ -60,7 +61,7 @@ pub(crate) fn job(raw: &raw::Job) -> Result<Job, JobError> {
     if let Some(work) = &work {
         synthetic::fits(&mut faults, work, &rounds);
     }
-    let aggregate = aggregate(&mut faults, &raw.aggregate);
+    let aggregate = aggregate::aggregate(&mut faults, raw);
     let evaluate = evaluate::evaluate(&mut faults, raw, work.as_ref());
     let found = faults.finish();
     // A part that is not there has left a fault.
@@ -277,7 +278,7 @@ fn optimizer(faults: &mut Faults, raw: &raw::Local) -> Option<Optimizer> {
     }
     let betas = [raw.beta1, raw.beta2, raw.eps];
     if kind == "adam" {
-        let [beta1, beta2, eps] = self::betas(faults, "local", betas);
+        let [beta1, beta2, eps] = self::betas(faults, "local", betas, ADAM);
         return Some(Optimizer::Adam { lr, beta1, beta2, eps });
     }
     betas_unused(faults, "local", betas, &why);
@@ -288,12 +289,17 @@ fn optimizer(faults: &mut Faults, raw: &raw::Local) -> Option<Optimizer> {
     Some(Optimizer::Sgd { lr, momentum })
 }
 
-/// Adam's parameters beside its rate, with the defaults of Kingma and Ba 2015.
-fn betas(faults: &mut Faults, table: &str, [beta1, beta2, eps]: [Option<f64>; 3]) -> [f64; 3] {
+/// What an optimizer with two moments has beside its rate: `beta1`, `beta2` and `eps`.
+fn betas(
+    faults: &mut Faults,
+    table: &str,
+    [beta1, beta2, eps]: [Option<f64>; 3],
+    defaults: [f64; 3],
+) -> [f64; 3] {
     [
-        faults.float(&format!("{table}.beta1"), beta1, Some(0.9), DECAY),
-        faults.float(&format!("{table}.beta2"), beta2, Some(0.999), DECAY),
-        faults.float(&format!("{table}.eps"), eps, Some(1e-8), EPSILON),
+        faults.float(&format!("{table}.beta1"), beta1, Some(defaults[0]), DECAY),
+        faults.float(&format!("{table}.beta2"), beta2, Some(defaults[1]), DECAY),
+        faults.float(&format!("{table}.eps"), eps, Some(defaults[2]), EPSILON),
     ]
 }
 
@@ -356,34 +362,4 @@ fn at_least(
 fn seed(faults: &mut Faults, raw: Option<i64>) -> u64 {
     let seed = faults.integer("rounds.seed", raw, Some(0), 0..=i64::MAX);
     u64::try_from(seed).unwrap_or_default()
-}
-
-fn aggregate(faults: &mut Faults, raw: &raw::Aggregate) -> Option<Aggregate> {
-    let reductions = [("mean", Reduction::Mean)];
-    let default = Some(Reduction::Mean);
-    let reduction = faults.choice("aggregate.reduction", raw.reduction.as_deref(), default, &reductions);
-    let server = match &raw.server {
-        None => Some(Server::Sgd { lr: 1.0 }),
-        Some(raw) => server(faults, raw),
-    };
-    let max = faults.float("aggregate.coordinate_max", raw.coordinate_max, Some(256.0), COORDINATE);
-    Some(Aggregate { reduction: reduction?, server: server?, coordinate_max: max as f32 })
-}
-
-fn server(faults: &mut Faults, raw: &raw::Server) -> Option<Server> {
-    const TABLE: &str = "aggregate.server";
-    let known = ["sgd", "adam"].map(|word| (word, word));
-    let kind = faults.choice("aggregate.server.kind", raw.kind.as_deref(), None, &known)?;
-    let betas = [raw.beta1, raw.beta2, raw.eps];
-    if kind == "adam" {
-        let lr = faults.float("aggregate.server.lr", raw.lr, None, RATE);
-        let [beta1, beta2, eps] = self::betas(faults, TABLE, betas);
-        let bias_correction = raw.bias_correction.unwrap_or(true);
-        return Some(Server::Adam { lr, beta1, beta2, eps, bias_correction });
-    }
-    let why = "with kind \"sgd\"";
-    betas_unused(faults, TABLE, betas, why);
-    faults.unused("aggregate.server.bias_correction", raw.bias_correction.is_some(), why);
-    let lr = faults.float("aggregate.server.lr", raw.lr, Some(1.0), RATE);
-    Some(Server::Sgd { lr })
 }

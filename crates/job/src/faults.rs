@@ -29,6 +29,11 @@ impl Faults {
         self.0
     }
 
+    /// How many faults there are so far: a part of a file that adds none has no stand-in.
+    pub(crate) fn count_found(&self) -> usize {
+        self.0.len()
+    }
+
     /// `key = value` breaks a bound.
     pub(crate) fn broken(&mut self, key: &str, value: impl Display, reason: impl Into<String>) {
         let mut value = value.to_string();

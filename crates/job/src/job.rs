@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use params::Name;
 
-use crate::{check, error::JobError, evaluate::Evaluate, raw};
+use crate::{aggregate::Aggregate, check, error::JobError, evaluate::Evaluate, raw};
 
 /// The longest job file that is read, in bytes.
 pub const JOB_BYTES_MAX: usize = 256 << 10;
@@ -206,46 +206,17 @@ pub struct Rounds {
     pub attempts: u32,
 }
 
-/// The table `[aggregate]`, which may be left out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Aggregate {
-    /// How updates are combined, by default the mean.
-    pub reduction: Reduction,
-    /// How the combined update changes the model, by default `{ kind = "sgd", lr = 1.0 }`.
-    pub server: Server,
-    /// The largest magnitude of one coordinate of an update, above 0, at most 1000000, by default
-    /// 256. A smaller bound gives the integer mean a finer resolution.
-    pub coordinate_max: f32,
-}
-
-/// How updates are combined: `aggregate.reduction`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduction {
-    /// `"mean"`: weighted by examples.
-    Mean,
-}
-
-/// The optimizer of the coordinator: `aggregate.server`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Server {
-    /// `"sgd"`: adds the mean times `lr`; with rate 1 that is FedAvg.
-    Sgd {
-        /// The step size, above 0, at most 1000, by default 1.
-        lr: f64,
-    },
-    /// `"adam"`: FedAdam (Reddi et al. 2021), or Adam itself in gradient mode.
-    Adam {
-        /// The step size, above 0, at most 1000.
-        lr: f64,
-        /// Decay of the first moment, 0 to below 1, by default 0.9.
-        beta1: f64,
-        /// Decay of the second moment, 0 to below 1, by default 0.999.
-        beta2: f64,
-        /// Keeps the division finite, above 0, at most 1, by default 1e-8.
-        eps: f64,
-        /// Whether the moments are corrected for their start at zero, by default true.
-        bias_correction: bool,
-    },
+impl Local {
+    /// The optimizer steps of one round on a shard of `examples` rows: `epochs x ceil(examples / batch)`, and
+    /// one per epoch where a step takes all rows (`"gd"`, and gradient mode). It is what
+    /// [`Weight::Work`](crate::Weight::Work) counts; 0 without rows.
+    pub fn steps(&self, examples: u64) -> u64 {
+        let batches = match self.optimizer {
+            Optimizer::GradientDescent { .. } => examples.min(1),
+            Optimizer::Sgd { .. } | Optimizer::Adam { .. } => examples.div_ceil(u64::from(self.batch.max(1))),
+        };
+        u64::from(self.epochs).saturating_mul(batches)
+    }
 }
 
 impl Job {

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aggregate;
 mod check;
 mod error;
 mod evaluate;
@@ -20,9 +21,10 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+pub use aggregate::{Aggregate, Encoding, Policy, Reduction, Server, TensorRule, Weight};
 pub use error::{Fault, JobError};
 pub use evaluate::{Evaluate, Metric};
 pub use job::{
-    ARCHS, Aggregate, Data, Holdout, JOB_BYTES_MAX, Job, Local, Mode, Model, Optimizer, PARAMETERS_MAX,
-    Partition, Reduction, Rounds, Server, Synthetic, SyntheticUpdate, Task,
+    ARCHS, Data, Holdout, JOB_BYTES_MAX, Job, Local, Mode, Model, Optimizer, PARAMETERS_MAX, Partition,
+    Rounds, Synthetic, SyntheticUpdate, Task,
 };

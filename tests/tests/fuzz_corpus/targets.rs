@@ -19,6 +19,10 @@ pub(crate) fn job_file(bytes: &[u8]) {
             assert!(job.evaluate.patience.is_none_or(|rounds| (1..=1_000_000).contains(&rounds)));
             assert!((1..=10_000).contains(&job.local.epochs) && job.local.batch >= 1);
             assert!(job.aggregate.coordinate_max > 0.0 && job.aggregate.coordinate_max <= 1e6);
+            assert!(job.aggregate.reduction.updates_min() <= rounds.cohort_min);
+            assert!(job.aggregate.norm_max.is_none_or(|norm| norm > 0.0 && norm.is_finite()));
+            assert!(job.aggregate.tensors.len() <= 256);
+            assert!(job.aggregate.tensors.iter().all(|rule| (1..=256).contains(&rule.pattern.len())));
             assert!(job.model.hidden.len() <= 16 && job.attachments().len() <= 2);
             assert_eq!(Job::parse(&format!("{text}\n# end\n")).unwrap(), job);
         }
