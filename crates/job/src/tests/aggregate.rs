@@ -483,7 +483,7 @@ fn keys_and_types_that_no_kind_has_are_syntax_faults_with_a_place() {
 fn the_samples_show_what_they_say() {
     let robust = Job::parse(ROBUST).unwrap();
     assert_eq!(robust.aggregate.reduction, Reduction::TrimmedMean { f: 1 });
-    assert_eq!((robust.rounds.cohort_min, robust.aggregate.norm_max), (4, Some(100.0)));
+    assert_eq!((robust.rounds.cohort_min, robust.aggregate.norm_max), (4, Some(5.0)));
     let compressed = Job::parse(COMPRESSED).unwrap().aggregate;
     assert_eq!(compressed.encoding, Encoding::Int8 { block: 256 });
     assert_eq!(compressed.server, Server::Nesterov { lr: 0.7, momentum: 0.9 });
