@@ -38,8 +38,7 @@ lease = "10s"
 certificate_ttl = "30days"
 
 [limits]
-# Memory for uploads in flight; more of them wait, and a larger one goes alone. A round that needs all
-# updates at once works on them in blocks of this size.
+# Memory for uploads in flight; more of them wait, and a larger one goes alone.
 upload_budget = 268435456
 # The largest single upload: an update, a table, initial weights.
 upload_bytes = 1073741824

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use proto::error::{ErrorCode, WireError};
@@ -22,6 +25,17 @@ pub(super) struct Pool {
     budget: Arc<Semaphore>,
     units: u32,
     free: Arc<Mutex<Vec<Pages>>>,
+    /// Uploads that wait for a share.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Counts one that waits, also when it gives up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A share of the budget, given back when it is dropped.
@@ -46,13 +60,21 @@ impl Pool {
     pub(super) fn new(bytes: u64) -> Self {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1);
         let permits = usize::try_from(units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { budget: Arc::new(Semaphore::new(permits)), units, free: Arc::default() }
+        let budget = Arc::new(Semaphore::new(permits));
+        Self { budget, units, free: Arc::default(), waiting: Arc::default() }
     }
 
     /// Waits for a share for `bytes`. First come, first served: a large upload is not overtaken for ever.
     pub(super) async fn share(&self, bytes: u64) -> Result<Share, WireError> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _until_served = Waiting(&self.waiting);
         let closed = |_| WireError::new(ErrorCode::Unavailable, "the coordinator shuts down");
         self.budget.clone().acquire_many_owned(self.need(bytes)).await.map_err(closed)
+    }
+
+    /// Whether somebody waits for a share.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Whether a share for `bytes` is there now.

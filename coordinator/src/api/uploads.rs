@@ -25,8 +25,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// An upload may take a minute, and longer for what this rate cannot carry in it.
 const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 
-/// How often an upload that waits for its share looks for what others left.
+/// How often an upload that waits for its share looks for what others left. While somebody waits, who holds a share
+/// and sends nothing for this long loses it.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// While somebody waits, an upload slower than [`BYTES_PER_SECOND_MIN`] over this time loses its share.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// What a broken connection left of an upload is kept for this long, one per worker.
 const PARTIAL_MS: u64 = 60_000;
@@ -158,15 +162,17 @@ impl Uploads {
     {
         // From here on only: others decide how long an upload waits for its share.
         let (began, longest) = (self.clock.now_ms(), longest(announced.bytes));
-        let silent = || busy(format!("no byte for {} s, send the upload again", SILENCE_MAX.as_secs()));
+        let from = arriving.tally.offset();
         loop {
             let (have, all) = (arriving.tally.offset(), announced.bytes);
-            if Duration::from_millis(self.clock.now_ms().saturating_sub(began)) > longest {
-                let seconds = longest.as_secs();
+            let taken = Duration::from_millis(self.clock.now_ms().saturating_sub(began));
+            let slow = (have - from) / taken.as_secs().max(1) < BYTES_PER_SECOND_MIN;
+            if taken > longest || (slow && taken > SLOW && self.pool.is_wanted()) {
+                let seconds = taken.as_secs();
                 let slow = format!("{have} of {all} bytes arrived in {seconds} s, send the rest");
                 return Err(Stop::Broken(busy(slow)));
             }
-            match timeout(SILENCE_MAX, next()).await.unwrap_or_else(|_| Err(silent())) {
+            match self.patiently(next()).await {
                 Ok(Some(chunk)) => {
                     arriving.tally.accept(&chunk).map_err(Stop::Refused)?;
                     // What is in memory is addressed by `usize`.
@@ -178,6 +184,21 @@ impl Uploads {
                     return Err(Stop::Broken(WireError::new(ErrorCode::Corrupt, message)));
                 }
                 Err(error) => return Err(Stop::Broken(error)),
+            }
+        }
+    }
+
+    /// The next chunk, as long as it may take.
+    async fn patiently<T>(&self, next: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
+        let mut next = std::pin::pin!(next);
+        let mut silent = Duration::ZERO;
+        loop {
+            if let Ok(chunk) = timeout(LOOK_AGAIN, &mut next).await {
+                return chunk;
+            }
+            silent += LOOK_AGAIN;
+            if silent >= SILENCE_MAX || self.pool.is_wanted() {
+                return Err(busy(format!("no byte for {} s, send the upload again", silent.as_secs())));
             }
         }
     }
