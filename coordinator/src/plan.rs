@@ -144,12 +144,11 @@ pub(crate) struct Exchange {
 /// # Errors
 /// The rules for tensors do not fit the model, or parts do not go together.
 pub(crate) fn exchange(job: &Job, layout: &Layout) -> Result<Exchange, PlanError> {
-    let rules: Vec<update::Rule> = job.aggregate.tensors.iter().map(rule).collect();
-    let form = update::Form::new(layout, &rules, job.aggregate.coordinate_max)?;
+    let form = update::Form::of(&job.aggregate, layout)?;
     if form.maxed() > 0 && job.local.mode == Mode::Gradient {
         return Err(PlanError::MaxOfGradients);
     }
-    let encoding = encoding(job.aggregate.encoding);
+    let encoding = update::Encoding::from(job.aggregate.encoding);
     encoding.validate()?;
     let usize = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     let reduction = match job.aggregate.reduction {
@@ -170,28 +169,6 @@ pub(crate) fn exchange(job: &Job, layout: &Layout) -> Result<Exchange, PlanError
         _ => None,
     };
     Ok(Exchange { form, encoding, norm_max: job.aggregate.norm_max, clip, reduction })
-}
-
-fn rule(rule: &job::TensorRule) -> update::Rule {
-    let policy = match rule.policy {
-        job::Policy::Average => update::Policy::Average,
-        job::Policy::KeepLocal => update::Policy::KeepLocal,
-        job::Policy::Max => update::Policy::Max,
-        job::Policy::Skip => update::Policy::Skip,
-    };
-    update::Rule { pattern: rule.pattern.clone(), policy, coordinate_max: rule.coordinate_max }
-}
-
-fn encoding(encoding: job::Encoding) -> update::Encoding {
-    match encoding {
-        job::Encoding::F32 => update::Encoding::F32,
-        job::Encoding::Bf16 => update::Encoding::Bf16,
-        job::Encoding::Fp16 => update::Encoding::Fp16,
-        job::Encoding::Int8 { block } => update::Encoding::Int8 { block },
-        job::Encoding::Int4 { block } => update::Encoding::Int4 { block },
-        job::Encoding::TopK { fraction } => update::Encoding::TopK { fraction },
-        job::Encoding::Sign => update::Encoding::Sign,
-    }
 }
 
 /// How much an update of `examples` examples counts.

@@ -15,6 +15,7 @@ mod catalog;
 mod check;
 mod encoding;
 mod feedback;
+mod job;
 mod policy;
 
 pub use catalog::{ENCODINGS, Encoding};

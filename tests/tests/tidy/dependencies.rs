@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("journal", &["params", "round"]),
     ("model", &["params"]),
     ("round", &["params"]),
-    ("update", &["params"]),
+    ("update", &["job", "params"]),
     ("proto", &["params"]),
     ("service", &[]),
     ("identity", &["params", "proto", "service"]),
