@@ -13,7 +13,7 @@ use crate::{
     args::{Args, Command, Join, Output, Run},
     check,
     compute::Compute,
-    disk::{cache::Cache, spool::Spool},
+    disk::{cache::Cache, carry::Carry, spool::Spool},
     error::Error,
     session::{self, Worker},
     tables::Tables,
@@ -103,6 +103,7 @@ async fn train(args: Run) -> Result<(), Error> {
         tracing::info!(run = %update.run, round = update.round, "an update is kept from before");
     }
     let cache = in_background(&tasks, home.dir(), Cache::open).await?;
+    let carry = in_background(&tasks, home.dir(), Carry::open).await?;
     let protocol_max = args.protocol_max.unwrap_or(*PROTOCOL.end());
     let options = session::Options {
         dial: async || identity::connect(&home, None).await,
@@ -112,9 +113,10 @@ async fn train(args: Run) -> Result<(), Error> {
     };
     let worker = Worker {
         name,
-        inputs: Box::new(Inputs::new(tables, cache, tasks.clone())),
+        inputs: Box::new(Inputs::new(tables, cache, carry.clone(), tasks.clone())),
         compute,
         spool,
+        carry,
         kept,
         tasks: tasks.clone(),
         upload_delay_max: args.delay_uploads_up_to.unwrap_or_default(),

@@ -4,12 +4,16 @@ use std::{error::Error, future::Future, io, time::Duration};
 
 use bytes::Bytes;
 use proto::{
-    PROTOCOL, chunks,
+    PROTOCOL,
+    chunks::{self, Proof},
     error::{ErrorCode, WireError},
     v1::{self, training_client::TrainingClient, update_part::Part},
 };
 use service::dial::{self, DialError};
 use tonic::{Response, Status, Streaming, transport::Channel};
+
+/// The first protocol with encodings, and with chunks that have no digest of their own.
+const ENCODINGS_PROTOCOL: u32 = 3;
 
 /// How long one call may take that neither waits nor carries a payload.
 const CALL: Duration = Duration::from_secs(20);
@@ -83,9 +87,11 @@ pub(crate) struct Upload {
     pub(crate) examples: u64,
     /// Mean over the examples.
     pub(crate) train_loss: f64,
+    /// The name of the encoding of the payload.
+    pub(crate) encoding: &'static str,
     /// Digest and length of the payload.
     pub(crate) announced: v1::BlobRef,
-    /// f32 little-endian, in the order of the layout.
+    /// As `crates/update` lays it out.
     pub(crate) payload: Bytes,
 }
 
@@ -114,6 +120,10 @@ impl Client {
             datasets,
             device: device.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            encodings: match *spoken.end() {
+                ENCODINGS_PROTOCOL.. => update::ENCODINGS.map(str::to_owned).to_vec(),
+                _ => Vec::new(),
+            },
         };
         let answer = within(CALL, rpc.register(request)).await?;
         if !spoken.contains(&answer.protocol) {
@@ -185,6 +195,11 @@ impl Client {
         offset: u64,
         limit: Duration,
     ) -> Result<(), CallError> {
+        // What an older coordinator does not know it does not get.
+        let (encoding, proof) = match self.protocol {
+            ENCODINGS_PROTOCOL.. => (update.encoding, Proof::Whole),
+            _ => ("", Proof::Chunks),
+        };
         let header = v1::UpdateHeader {
             session: self.session,
             lease,
@@ -192,9 +207,10 @@ impl Client {
             train_loss: update.train_loss,
             payload: Some(update.announced),
             offset,
+            encoding: encoding.to_owned(),
         };
         let first = v1::UpdatePart { part: Some(Part::Header(header)) };
-        let rest = chunks::split(update.payload, offset);
+        let rest = chunks::split(update.payload, offset, proof);
         let rest = rest.map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });
         let parts = tokio_stream::iter(std::iter::once(first).chain(rest));
         within(limit, self.rpc.clone().submit_update(parts)).await?;

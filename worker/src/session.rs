@@ -20,8 +20,11 @@ use self::{calls::UnderWay, spooler::Spooler};
 use crate::{
     client::{CallError, Client},
     compute::Compute,
-    disk::spool::Spool,
-    work::{Assignment, Impossible, Inputs, Running, Step, Task, Update, running::Which},
+    disk::{
+        carry::{Carried, Carry, Place},
+        spool::Spool,
+    },
+    work::{Assignment, Impossible, Inputs, Leaving, Running, Step, Task, Update, running::Which},
 };
 
 /// From the first signal to the end of the process, whatever happens.
@@ -36,6 +39,7 @@ pub(crate) struct Worker {
     pub(crate) inputs: Box<Inputs>,
     pub(crate) compute: Compute,
     pub(crate) spool: Spool,
+    pub(crate) carry: Carry,
     /// What was found in the spool, oldest first.
     pub(crate) kept: Vec<Kept>,
     pub(crate) tasks: Tasks,
@@ -134,6 +138,8 @@ struct Shell<'a, D> {
     running: Option<Running>,
     /// The last update, until it was accepted; later ones come from the spool.
     update: Option<(Digest, Update)>,
+    /// What the last training leaves to the next, until it is kept.
+    carried: Option<(Digest, Place, Carried)>,
     measured: Option<(Digest, Measured)>,
     /// What did not work, to be told with the wait that follows.
     setback: Option<String>,
@@ -148,12 +154,12 @@ where
     D: AsyncFn() -> Result<Channel, DialError>,
 {
     fn new(worker: Worker, options: &'a Options<'a, D>) -> Self {
-        let Worker { name, inputs, compute, spool, tasks, upload_delay_max, seed, .. } = worker;
+        let Worker { name, inputs, compute, spool, carry, tasks, upload_delay_max, seed, .. } = worker;
         Self {
             options,
             name,
             compute,
-            spooler: Spooler::new(spool.clone(), tasks.clone()),
+            spooler: Spooler::new(spool.clone(), carry, tasks.clone()),
             tasks,
             spool,
             client: None,
@@ -162,6 +168,7 @@ where
             task: None,
             running: None,
             update: None,
+            carried: None,
             measured: None,
             setback: None,
             refusal: None,
@@ -223,7 +230,8 @@ where
                 tracing::warn!("handing the work back: {reason}");
                 Event::WorkFailed { key, reason }
             }
-            Step::Trained(update) => {
+            Step::Trained(Leaving { update, carried }) => {
+                self.carried = carried.map(|(place, carried)| (key, place, carried));
                 let (digest, examples) = (update.digest, update.examples);
                 let bytes = update.payload.len() as u64;
                 self.update = Some((key, update));
@@ -239,8 +247,10 @@ where
     }
 
     fn keep(&mut self, kept: Kept) {
+        let carried = self.carried.take().filter(|(key, _, _)| *key == kept.key);
         if let Some((_, update)) = self.update.as_ref().filter(|(key, _)| *key == kept.key) {
-            self.spooler.keep(kept, update.clone());
+            let carried = carried.map(|(_, place, carried)| (place, carried));
+            self.spooler.keep(kept, update.clone(), carried);
         }
     }
 

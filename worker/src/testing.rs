@@ -8,7 +8,7 @@ use std::{
 };
 
 use proto::{
-    chunks::{self, Assembler},
+    chunks::{self, Assembler, Proof},
     error::{ErrorCode, WireError},
     v1::{
         self,
@@ -26,11 +26,35 @@ use tonic::{
 /// What was sent, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen {
-    Registered { session: u64, datasets: Vec<v1::Dataset> },
-    Update { session: u64, lease: u64, examples: u64, train_loss: f64, offset: u64, payload: Vec<u8> },
-    Evaluation { lease: u64, examples: u64, loss: f64, correct: u64 },
-    Declined { lease: u64, reason: String },
-    Left { session: u64 },
+    Registered {
+        session: u64,
+        datasets: Vec<v1::Dataset>,
+        encodings: Vec<String>,
+    },
+    Update {
+        session: u64,
+        lease: u64,
+        examples: u64,
+        train_loss: f64,
+        offset: u64,
+        encoding: String,
+        /// Each chunk had a digest; or none had.
+        proven: bool,
+        payload: Vec<u8>,
+    },
+    Evaluation {
+        lease: u64,
+        examples: u64,
+        loss: f64,
+        correct: u64,
+    },
+    Declined {
+        lease: u64,
+        reason: String,
+    },
+    Left {
+        session: u64,
+    },
 }
 
 #[derive(Default)]
@@ -187,7 +211,8 @@ impl Training for Fake {
         };
         let request = request.into_inner();
         let protocol = protocol.unwrap_or(request.protocol_max);
-        self.note(Seen::Registered { session, datasets: request.datasets });
+        let v1::RegisterRequest { datasets, encodings, .. } = request;
+        self.note(Seen::Registered { session, datasets, encodings });
         Ok(Response::new(v1::RegisterResponse { protocol, session, lease_ms: 15_000 }))
     }
 
@@ -224,9 +249,10 @@ impl Training for Fake {
         let blob = state.blobs.iter().find(|blob| chunks::announce(blob).digest == request.digest);
         let blob = blob.cloned().ok_or_else(|| Status::from(WireError::not_found("no such blob")))?;
         let chunks = match state.break_fetch_after.take() {
-            None => chunks::split(blob.into(), request.offset).map(Ok).collect(),
+            None => chunks::split(blob.into(), request.offset, Proof::Chunks).map(Ok).collect(),
             Some(bytes) => {
-                let start = chunks::split(blob[..bytes].to_vec().into(), request.offset).map(Ok);
+                let start =
+                    chunks::split(blob[..bytes].to_vec().into(), request.offset, Proof::Chunks).map(Ok);
                 start.chain([Err(Status::unavailable("the connection broke"))]).collect::<Vec<_>>()
             }
         };
@@ -259,13 +285,15 @@ impl Training for Fake {
             (std::mem::take(&mut state.partial), state.break_update_after.take())
         };
         let offset = usize::try_from(header.offset).unwrap();
-        for chunk in chunks::split(partial[..offset].to_vec().into(), 0) {
+        for chunk in chunks::split(partial[..offset].to_vec().into(), 0, Proof::Chunks) {
             assembler.push(&chunk).map_err(Status::from)?;
         }
+        let mut digests = Vec::new();
         while let Some(part) = parts.next().await {
             let Some(Part::Chunk(chunk)) = part?.part else {
                 return Err(Status::invalid_argument("no chunk"));
             };
+            digests.push(!chunk.digest.is_empty());
             if let Some(bytes) = break_after {
                 let bytes = usize::try_from(bytes).unwrap();
                 self.change(|state| state.partial = chunk.data[..bytes].to_vec());
@@ -273,9 +301,13 @@ impl Training for Fake {
             }
             assembler.push(&chunk).map_err(Status::from)?;
         }
-        let v1::UpdateHeader { session, lease, examples, train_loss, offset, .. } = header;
+        let v1::UpdateHeader { session, lease, examples, train_loss, offset, encoding, .. } = header;
+        let proven = digests.contains(&true);
+        if proven && digests.contains(&false) {
+            return Err(Status::invalid_argument("some chunks have a digest"));
+        }
         let payload = assembler.finish().map_err(Status::from)?;
-        self.note(Seen::Update { session, lease, examples, train_loss, offset, payload });
+        self.note(Seen::Update { session, lease, examples, train_loss, offset, encoding, proven, payload });
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);

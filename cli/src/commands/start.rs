@@ -65,7 +65,7 @@ async fn upload(session: &Session, name: &str, bytes: Vec<u8>) -> Result<Digest,
     let expected = Digest::of(&bytes);
     let mut progress = Progress::new(format!("sending {name}"), announced.bytes);
     let header = std::iter::once(UploadPart { part: Some(Part::Header(announced)) });
-    let chunks = chunks::split(bytes.into(), 0).map(move |chunk| {
+    let chunks = chunks::split(bytes.into(), 0, chunks::Proof::Chunks).map(move |chunk| {
         progress.at(chunk.offset);
         UploadPart { part: Some(Part::Chunk(chunk)) }
     });

@@ -124,6 +124,7 @@ impl Client {
             datasets: Vec::new(),
             device: "none".to_owned(),
             version: "0".to_owned(),
+            encodings: Vec::new(),
         };
         let session = rpc.register(request).await.unwrap().into_inner().session;
         told.registered.fetch_add(1, Ordering::Relaxed);
@@ -150,9 +151,10 @@ impl Client {
             train_loss: 0.0,
             payload: Some(convert::blob_ref(Digest::of(&payload), payload.len() as u64)),
             offset: 0,
+            encoding: String::new(),
         };
         let first = v1::UpdatePart { part: Some(Part::Header(header)) };
-        let rest = chunks::split(payload.into(), 0);
+        let rest = chunks::split(payload.into(), 0, chunks::Proof::Whole);
         let rest = rest.map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });
         let parts = tokio_stream::iter(std::iter::once(first).chain(rest));
         match self.rpc.clone().submit_update(parts).await {

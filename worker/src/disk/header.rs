@@ -6,8 +6,10 @@
 
 use std::io::{self, Read};
 
-use params::{Digest, Hasher, Name, ParseNameError};
+use params::{Digest, Name, ParseNameError};
 use round::worker::Kept;
+
+use super::fields::Fields;
 
 const MAGIC: [u8; 8] = *b"CNCLVUPD";
 
@@ -72,7 +74,7 @@ impl Header {
 
     /// Reads one, and not a byte more.
     pub(super) fn read(from: impl Read) -> Result<Self, HeaderError> {
-        let mut fields = Fields { from, hasher: Hasher::new() };
+        let mut fields = Fields::new(from);
         match fields.take()? {
             MAGIC => {}
             BLANK => return Err(HeaderError::Blank),
@@ -82,34 +84,19 @@ impl Header {
         if format != FORMAT {
             return Err(HeaderError::Format(format));
         }
-        let [len] = fields.take()?;
-        let name = (0..len).map(|_| fields.take::<1>().map(|[byte]| byte)).collect::<Result<Vec<u8>, _>>()?;
+        let name = fields.text()?;
         let round = u32::from_le_bytes(fields.take()?);
         let key = Digest::from(fields.take::<32>()?);
         let digest = Digest::from(fields.take::<32>()?);
         let bytes = u64::from_le_bytes(fields.take()?);
         let examples = u64::from_le_bytes(fields.take()?);
         let train_loss = f64::from_bits(u64::from_le_bytes(fields.take()?));
-        let expected = fields.hasher.digest();
+        let expected = fields.digest();
         if Digest::from(fields.take::<32>()?) != expected {
             return Err(HeaderError::Damaged);
         }
-        let run: Name = String::from_utf8_lossy(&name).parse()?;
+        let run: Name = name.parse()?;
         Ok(Self { kept: Kept { run, round, key, digest, bytes, examples }, train_loss })
-    }
-}
-
-struct Fields<R> {
-    from: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Fields<R> {
-    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let mut field = [0; N];
-        self.from.read_exact(&mut field)?;
-        self.hasher.update(&field);
-        Ok(field)
     }
 }
 

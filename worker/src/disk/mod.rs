@@ -1,7 +1,9 @@
-//! What the home of a worker keeps for the next process: trained updates ([`spool`]) and base versions
-//! ([`cache`]).
+//! What the home of a worker keeps for the next process: trained updates ([`spool`]), base versions
+//! ([`cache`]), and what a training leaves to the next one of its run ([`carry`]).
 
 pub(crate) mod cache;
+pub(crate) mod carry;
+mod fields;
 mod header;
 pub(crate) mod spool;
 
@@ -20,10 +22,15 @@ const TEMPORARY: &str = "tmp";
 
 /// Writes or replaces a file with mode 0600: after a crash of the process it is the old or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], by what `fill` writes.
+fn replace_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FileError> {
     let tmp = path.with_extension(TEMPORARY);
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-        file.write_all(bytes)?;
+        fill(&mut file)?;
         fs::rename(&tmp, path)
     };
     write().map_err(|error| {

@@ -90,7 +90,9 @@ where
             }
             Effect::Submit { call, lease, update, resume, limit_ms } => {
                 let at_hand = self.update.as_ref().filter(|(key, _)| *key == update.key);
+                let encoding = self.work.as_ref()?.as_ref().ok()?.job.aggregate.encoding.word();
                 let source = Source {
+                    encoding,
                     kept: update,
                     at_hand: at_hand.map(|(_, update)| update.clone()),
                     spool: self.spool.clone(),
@@ -160,6 +162,8 @@ async fn fetch(
 
 /// Where the payload of an update is.
 struct Source {
+    /// Of the run.
+    encoding: &'static str,
     kept: Kept,
     at_hand: Option<Update>,
     spool: Spool,
@@ -179,7 +183,7 @@ impl Source {
                 (payload.into(), train_loss)
             }
         };
-        Ok(Upload { examples, train_loss, announced, payload })
+        Ok(Upload { examples, train_loss, encoding: self.encoding, announced, payload })
     }
 }
 

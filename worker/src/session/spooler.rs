@@ -1,32 +1,44 @@
-use std::{collections::VecDeque, pin::Pin};
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use params::Digest;
 use round::worker::{Event, Kept};
 use service::task::Tasks;
 
-use crate::{disk::spool::Spool, error::chain, work::Update};
+use crate::{
+    disk::{
+        carry::{Carried, Carry, Place},
+        spool::Spool,
+    },
+    error::chain,
+    work::Update,
+};
 
 /// Writes and deletes in the spool, one after the other in the order in which the machine asked, on a
 /// thread that may block. The queue is as long as the machine's list of updates at most.
 pub(super) struct Spooler {
     spool: Spool,
+    carry: Carry,
     tasks: Tasks,
     queue: VecDeque<Order>,
     busy: Option<Pin<Box<dyn Future<Output = Option<Event>> + Send>>>,
 }
 
 enum Order {
-    Keep(Kept, Update),
+    Keep(Kept, Update, Option<Place>),
     Forget(Digest),
 }
 
 impl Spooler {
-    pub(super) fn new(spool: Spool, tasks: Tasks) -> Self {
-        Self { spool, tasks, queue: VecDeque::new(), busy: None }
+    pub(super) fn new(spool: Spool, carry: Carry, tasks: Tasks) -> Self {
+        Self { spool, carry, tasks, queue: VecDeque::new(), busy: None }
     }
 
-    pub(super) fn keep(&mut self, kept: Kept, update: Update) {
-        self.queue.push_back(Order::Keep(kept, update));
+    pub(super) fn keep(&mut self, kept: Kept, update: Update, carried: Option<(Place, Carried)>) {
+        let place = carried.map(|(place, carried)| {
+            self.carry.stage(&place, Arc::new(carried));
+            place
+        });
+        self.queue.push_back(Order::Keep(kept, update, place));
     }
 
     pub(super) fn forget(&mut self, key: Digest) {
@@ -40,7 +52,9 @@ impl Spooler {
                 Some(busy) => busy,
                 None => match self.queue.pop_front() {
                     Some(order) => {
-                        self.busy.insert(Box::pin(execute(self.spool.clone(), self.tasks.clone(), order)))
+                        let (spool, carry, tasks) =
+                            (self.spool.clone(), self.carry.clone(), self.tasks.clone());
+                        self.busy.insert(Box::pin(execute(spool, carry, tasks, order)))
                     }
                     None => std::future::pending().await,
                 },
@@ -54,7 +68,7 @@ impl Spooler {
     }
 }
 
-async fn execute(spool: Spool, tasks: Tasks, order: Order) -> Option<Event> {
+async fn execute(spool: Spool, carry: Carry, tasks: Tasks, order: Order) -> Option<Event> {
     match order {
         Order::Forget(key) => {
             let forgotten = tasks.blocking("forget update", move || spool.forget(key)).await;
@@ -63,9 +77,13 @@ async fn execute(spool: Spool, tasks: Tasks, order: Order) -> Option<Event> {
             }
             None
         }
-        Order::Keep(kept, update) => {
+        Order::Keep(kept, update, place) => {
             let key = kept.key;
-            let write = move || spool.keep(&kept, update.train_loss, &update.payload);
+            // In this order: an update that may be offered goes with what it left behind.
+            let write = move || {
+                place.map_or(Ok(()), |place| carry.put(&place))?;
+                spool.keep(&kept, update.train_loss, &update.payload)
+            };
             let reason = match tasks.blocking("keep update", write).await {
                 Ok(Ok(())) => return Some(Event::Kept { key }),
                 Ok(Err(error)) => {

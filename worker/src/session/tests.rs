@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    disk::cache::Cache,
+    disk::{cache::Cache, carry::Carry},
     tables::Tables,
     testing::{Fake, Seen},
     work::tests::{CSV, JOB, SYNTHETIC, expected, weights, work},
@@ -27,10 +27,21 @@ async fn worker(home: &Path, csv: &str) -> Worker {
     };
     let (compute, _) = Compute::start(DeviceChoice::Cpu, 1).await.unwrap();
     let (spool, kept) = Spool::open(home).unwrap();
+    let carry = Carry::open(home).unwrap();
     let tasks = Tasks::new();
-    let inputs = Box::new(Inputs::new(tables, Cache::open(home).unwrap(), tasks.clone()));
+    let inputs = Box::new(Inputs::new(tables, Cache::open(home).unwrap(), carry.clone(), tasks.clone()));
     let upload_delay_max = Duration::ZERO;
-    Worker { name: "a".parse().unwrap(), inputs, compute, spool, kept, tasks, upload_delay_max, seed: 1 }
+    Worker {
+        name: "a".parse().unwrap(),
+        inputs,
+        compute,
+        spool,
+        carry,
+        kept,
+        tasks,
+        upload_delay_max,
+        seed: 1,
+    }
 }
 
 fn options<D>(dial: D) -> Options<'static, D> {
@@ -68,7 +79,12 @@ fn updates(seen: &[Seen]) -> usize {
 
 fn sent(work: &Work, session: u64, lease: u64, offset: u64) -> Seen {
     let (payload, train_loss) = expected(work);
-    Seen::Update { session, lease, examples: 4, train_loss, offset, payload }
+    let (encoding, proven) = ("f32".to_owned(), false);
+    Seen::Update { session, lease, examples: 4, train_loss, offset, encoding, proven, payload }
+}
+
+fn registered(session: u64) -> Seen {
+    Seen::Registered { session, datasets: vec![], encodings: update::ENCODINGS.map(str::to_owned).to_vec() }
 }
 
 fn kept_files(home: &TempDir) -> Vec<std::path::PathBuf> {
@@ -93,7 +109,7 @@ mod connection {
             fake.give(Work { lease: 4, ..Work::default() });
             let declined = |seen: &Seen| matches!(seen, Seen::Declined { lease: 4, .. });
             let seen = fake.seen(|seen| seen.iter().any(declined)).await;
-            assert!(seen.contains(&Seen::Registered { session: 3, datasets: vec![] }), "{seen:?}");
+            assert!(seen.contains(&registered(3)), "{seen:?}");
             drop(other);
         };
         live(worker(home.path(), "").await, &channel, script).await;
@@ -151,7 +167,7 @@ mod connection {
         let dial = async || Ok(channel.clone());
         let options = Options { protocol_max: 1, ..options(dial) };
         let ended = run(worker(home.path(), "").await, options, &CancellationToken::new()).await;
-        let message = "the coordinator chose protocol 2, this worker speaks 1 to 1: upgrade the older one";
+        let message = "the coordinator chose protocol 3, this worker speaks 1 to 1: upgrade the older one";
         assert_eq!(ended.unwrap_err().to_string(), message);
     }
 }
@@ -271,7 +287,16 @@ mod training {
         };
         live(worker(home.path(), "").await, &channel, script).await;
         let payload = [0f32, 0.0, 1.0].iter().flat_map(|value| value.to_le_bytes()).collect();
-        let one_hot = Seen::Update { session: 1, lease: 5, examples: 1, train_loss: 0.0, offset: 0, payload };
+        let one_hot = Seen::Update {
+            session: 1,
+            lease: 5,
+            examples: 1,
+            train_loss: 0.0,
+            offset: 0,
+            encoding: "f32".to_owned(),
+            proven: false,
+            payload,
+        };
         assert_eq!((fake.fetches(), &fake.seen(|_| true).await[1]), (0, &one_hot));
     }
 
@@ -417,13 +442,27 @@ mod uploads {
     #[tokio::test]
     async fn go_on_where_they_ended() {
         let (work, seen) = broken(2).await;
-        assert_eq!(seen[2], sent(&work, 2, 5, 5));
+        assert_eq!(seen[2], older(sent(&work, 2, 5, 5)));
     }
 
     #[tokio::test]
     async fn start_again_with_protocol_1() {
         let (work, seen) = broken(1).await;
-        assert_eq!(seen[2], sent(&work, 2, 5, 0));
+        assert_eq!(seen[2], older(sent(&work, 2, 5, 0)));
+    }
+
+    /// To a coordinator that knows nothing of encodings.
+    fn older(mut sent: Seen) -> Seen {
+        if let Seen::Update { encoding, proven, .. } = &mut sent {
+            (*encoding, *proven) = (String::new(), true);
+        }
+        sent
+    }
+
+    #[tokio::test]
+    async fn go_on_with_the_newest_protocol_too() {
+        let (work, seen) = broken(*PROTOCOL.end()).await;
+        assert_eq!(seen[2], sent(&work, 2, 5, 5));
     }
 
     #[tokio::test]

@@ -1,14 +1,20 @@
 use std::sync::Arc;
 
 use params::{Digest, Params};
-use proto::{convert, v1::BlobRef};
+use proto::{
+    convert,
+    v1::{BlobRef, WorkKind},
+};
 use service::task::Tasks;
 
 use super::{Assignment, Impossible, WorkError, prepared::Prepared};
 use crate::{
     client::{CallError, Client},
     compute::ComputeError,
-    disk::cache::Cache,
+    disk::{
+        cache::Cache,
+        carry::{Carried, Carry, Shape},
+    },
     error::chain,
     fetch::Fetcher,
     tables::Tables,
@@ -19,6 +25,7 @@ use crate::{
 pub(crate) struct Inputs {
     tables: Tables,
     cache: Cache,
+    carry: Carry,
     tasks: Tasks,
     fetcher: Fetcher,
     weights: Option<(BlobRef, Arc<Params>)>,
@@ -26,8 +33,8 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    pub(crate) fn new(tables: Tables, cache: Cache, tasks: Tasks) -> Self {
-        Self { tables, cache, tasks, fetcher: Fetcher::default(), weights: None, prepared: None }
+    pub(crate) fn new(tables: Tables, cache: Cache, carry: Carry, tasks: Tasks) -> Self {
+        Self { tables, cache, carry, tasks, fetcher: Fetcher::default(), weights: None, prepared: None }
     }
 
     /// The weights that the work names: at hand, from the cache, or from the coordinator.
@@ -90,6 +97,25 @@ impl Inputs {
         let prepared = Arc::new(prepared);
         self.prepared = Some(Arc::clone(&prepared));
         Ok(prepared)
+    }
+
+    /// What an earlier training of the run left on this host, and its round: before that of a training, up to that of
+    /// a candidate, which is measured with the own values that its round learnt.
+    pub(super) async fn carried(
+        &self,
+        work: &Assignment,
+        shape: Shape,
+    ) -> Result<(Carried, Option<u32>), Impossible> {
+        if shape.is_empty() {
+            return Ok((Carried::default(), None));
+        }
+        let before = match work.kind {
+            WorkKind::Evaluate => work.round.saturating_add(1),
+            WorkKind::Train | WorkKind::Unspecified => work.round,
+        };
+        let (carry, run) = (self.carry.clone(), work.run.clone());
+        let found = self.tasks.blocking("read carry", move || carry.latest(&run, before, shape)).await;
+        found.map_err(|_| lost())
     }
 
     async fn cached(&self, digest: Digest) -> Result<Option<Arc<Vec<u8>>>, Impossible> {

@@ -1,10 +1,12 @@
 //! What a piece of work needs, and what is computed.
 //!
 //! Reading order: [`Assignment`] (what the coordinator hands out), [`Inputs`] (what is fetched for it),
-//! [`Task`] (what is ready to be computed), [`Running`] (the computation).
+//! [`Task`] (what is ready to be computed), [`Running`] (the computation), [`outgoing`] (what is sent of its result,
+//! and what stays).
 
 mod assignment;
 mod inputs;
+mod outgoing;
 pub(crate) mod prepared;
 pub(crate) mod running;
 mod spec;
@@ -15,7 +17,7 @@ use data::DataError;
 pub(crate) use self::{
     assignment::Assignment,
     inputs::Inputs,
-    running::{Running, Step, Update},
+    running::{Leaving, Running, Step, Update},
     task::Task,
 };
 use crate::client::CallError;

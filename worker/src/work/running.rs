@@ -12,16 +12,27 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Task;
-use crate::compute::{Compute, ComputeError};
+use super::{Task, task::Done};
+use crate::{
+    compute::{Compute, ComputeError},
+    disk::carry::{Carried, Place},
+};
 
 /// Batches are looked at this often: small ones come by the thousand.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// A trained update, and what stays here.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    pub(crate) update: Update,
+    /// What the next training of the run goes on from, if there is anything.
+    pub(crate) carried: Option<(Place, Carried)>,
+}
+
 /// A trained update: all that leaves this host of a training.
 #[derive(Clone, Debug)]
 pub(crate) struct Update {
-    /// f32 little-endian, in the order of the layout.
+    /// As `crates/update` lays it out.
     pub(crate) payload: Bytes,
     pub(crate) digest: Digest,
     pub(crate) examples: u64,
@@ -41,7 +52,7 @@ pub(crate) struct Which {
 pub(crate) enum Step {
     /// Batches were done.
     Batch(u32),
-    Trained(Update),
+    Trained(Leaving),
     Measured(Measured),
     /// For good, with a reason that holds nothing private.
     Failed(String),
@@ -59,7 +70,7 @@ pub(crate) struct Running {
 
 #[derive(Debug)]
 enum Outcome {
-    Trained { update: Update, batches: u64 },
+    Trained { leaving: Leaving, batches: u64 },
     Measured(Measured),
 }
 
@@ -70,6 +81,7 @@ impl Running {
         let (percent_tx, percent) = watch::channel(0);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let (run, round) = (which.run.clone(), which.round);
         let result = compute
             .submit(move |device| {
                 let mut batches = 0;
@@ -79,13 +91,13 @@ impl Running {
                     percent_tx.send_replace(percent);
                     if stopped.is_cancelled() { Flow::Stop } else { Flow::Continue }
                 };
-                let trained = task.train(device, &mut progress);
-                let trained = trained.map_err(|error| format!("training failed: {error}"))?;
-                let payload: Vec<u8> = trained.update.iter().flat_map(|value| value.to_le_bytes()).collect();
-                let digest = Digest::of(&payload);
-                let (examples, train_loss) = (trained.examples, trained.train_loss);
-                let update = Update { payload: payload.into(), digest, examples, train_loss };
-                Ok(Outcome::Trained { update, batches })
+                let done = task.train(device, &mut progress);
+                let Done { packed, examples, train_loss, from } =
+                    done.map_err(|error| format!("training failed: {error}"))?;
+                let digest = Digest::of(&packed.payload);
+                let update = Update { payload: packed.payload.into(), digest, examples, train_loss };
+                let carried = packed.carried.map(|carried| (Place { run, round, from }, carried));
+                Ok(Outcome::Trained { leaving: Leaving { update, carried }, batches })
             })
             .await;
         Self { which, percent, result, look: looks(), _stop: stop.drop_guard() }
@@ -128,9 +140,9 @@ impl Running {
     fn ended(&self, ended: Result<Result<Outcome, String>, oneshot::error::RecvError>) -> Step {
         let Which { run, round, .. } = &self.which;
         match ended {
-            Ok(Ok(Outcome::Trained { update, batches })) => {
+            Ok(Ok(Outcome::Trained { leaving, batches })) => {
                 tracing::info!(%run, round, batches, "trained");
-                Step::Trained(update)
+                Step::Trained(leaving)
             }
             Ok(Ok(Outcome::Measured(measured))) => Step::Measured(measured),
             Ok(Err(reason)) => Step::Failed(reason),

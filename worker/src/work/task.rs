@@ -6,21 +6,48 @@ use model::{Device, Flow, LocalSpec, Measured, ModelError, ModelSpec, SyntheticU
 use params::{Name, Params};
 use proto::v1::WorkKind;
 
-use super::{Assignment, Impossible, Inputs, WorkError, prepared::Prepared, spec};
+use super::{
+    Assignment, Impossible, Inputs, WorkError,
+    outgoing::{Outgoing, PackError, Packed},
+    prepared::Prepared,
+    spec,
+};
 use crate::client::Client;
 
 /// Work with all that it needs: no call is made from here on.
-pub(crate) enum Task {
+pub(crate) struct Task {
+    kind: Kind,
+    /// Of the training.
+    seed: u64,
+    outgoing: Outgoing,
+    /// The round whose training this one goes on from, on this host.
+    from: Option<u32>,
+}
+
+enum Kind {
     /// Local training from a base version on rows, or the measuring of a candidate on held-out rows.
-    Classification {
-        network: ModelSpec,
-        local: LocalSpec,
-        model: Arc<Params>,
-        data: Arc<Prepared>,
-        seed: u64,
-    },
+    Classification { network: ModelSpec, local: LocalSpec, model: Arc<Params>, data: Arc<Prepared> },
     /// An update out of nothing.
-    Synthetic { update: SyntheticUpdate, parameters: usize, seed: u64, part: u32 },
+    Synthetic { update: SyntheticUpdate, parameters: usize, part: u32 },
+}
+
+/// What came of a training.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) packed: Packed,
+    pub(super) examples: u64,
+    pub(super) train_loss: f64,
+    /// See [`Task::from`].
+    pub(super) from: Option<u32>,
+}
+
+/// Why nothing came of a training.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TrainError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Pack(#[from] PackError),
 }
 
 impl Task {
@@ -31,17 +58,17 @@ impl Task {
         work: &Assignment,
         worker: &Name,
     ) -> Result<Self, WorkError> {
-        match work.job.task {
+        let (kind, layout) = match work.job.task {
             job::Task::Synthetic(_) if work.kind == WorkKind::Evaluate => {
-                Err(Impossible::open("a synthetic run has nothing to measure".to_owned()).into())
+                return Err(Impossible::open("a synthetic run has nothing to measure".to_owned()).into());
             }
-            job::Task::Synthetic(synthetic) => Ok(Self::Synthetic {
-                update: spec::synthetic(synthetic.update),
-                parameters: usize::try_from(synthetic.parameters)
-                    .map_err(|e| Impossible::open(e.to_string()))?,
-                seed: work.seed(worker),
-                part: work.part,
-            }),
+            job::Task::Synthetic(synthetic) => {
+                let parameters =
+                    usize::try_from(synthetic.parameters).map_err(|e| Impossible::open(e.to_string()))?;
+                let update = spec::synthetic(synthetic.update);
+                let layout = model::layout(&ModelSpec::synthetic(parameters));
+                (Kind::Synthetic { update, parameters, part: work.part }, layout)
+            }
             job::Task::Classification => {
                 let data = inputs.examples(client, work).await?;
                 if work.kind == WorkKind::Evaluate && data.test().is_none() {
@@ -52,38 +79,49 @@ impl Task {
                 }
                 let model = inputs.weights(client, work).await?;
                 let (network, local) = (spec::network(work), spec::local(&work.job.local));
-                Ok(Self::Classification { network, local, model, data, seed: work.seed(worker) })
+                let layout = model::layout(&network);
+                (Kind::Classification { network, local, model, data }, layout)
             }
-        }
+        };
+        let layout = layout.map_err(|e| Impossible::open(format!("model: {e}")))?;
+        let mut outgoing = Outgoing::new(&work.job, layout)?;
+        let (carried, from) = inputs.carried(work, outgoing.shape()).await?;
+        outgoing.go_on_from(carried);
+        Ok(Self { kind, seed: work.seed(worker), outgoing, from })
     }
 
-    /// Trains; tells of each batch.
+    /// Trains, and makes of it what leaves this host; tells of each batch.
     pub(super) fn train(
-        &self,
+        self,
         device: &Device,
         progress: &mut dyn FnMut(u32) -> Flow,
-    ) -> Result<Trained, ModelError> {
-        match self {
-            Self::Classification { network, local, model, data, seed } => {
-                model::train(device, network, model, data.train(), local, *seed, progress)
+    ) -> Result<Done, TrainError> {
+        let Self { kind, seed, outgoing, from } = self;
+        let (packed, examples, train_loss) = match kind {
+            Kind::Classification { network, local, model, data } => {
+                let base = outgoing.with_own(&model);
+                let Trained { update, train_loss, examples } =
+                    model::train(device, &network, &base, data.train(), &local, seed, progress)?;
+                (outgoing.pack(update, Some(&base), seed)?, examples, train_loss)
             }
-            Self::Synthetic { update, parameters, seed, part } => {
-                let update = model::synthetic_update(*update, *parameters, *seed, *part);
-                match progress(100) {
-                    Flow::Continue => Ok(Trained { update, train_loss: 0.0, examples: 1 }),
-                    Flow::Stop => Err(ModelError::Stopped),
+            Kind::Synthetic { update, parameters, part } => {
+                let update = model::synthetic_update(update, parameters, seed, part);
+                if progress(100) == Flow::Stop {
+                    return Err(ModelError::Stopped.into());
                 }
+                (outgoing.pack(update, None, seed)?, 1, 0.0)
             }
-        }
+        };
+        Ok(Done { packed, examples, train_loss, from })
     }
 
     /// Measures; `None`: there is nothing to measure on.
     pub(super) fn measure(&self, device: &Device) -> Option<Result<Measured, ModelError>> {
-        match self {
-            Self::Classification { network, model, data, .. } => {
-                data.test().map(|test| model::measure(device, network, model, test))
+        match &self.kind {
+            Kind::Classification { network, model, data, .. } => {
+                data.test().map(|test| model::measure(device, network, &self.outgoing.with_own(model), test))
             }
-            Self::Synthetic { .. } => None,
+            Kind::Synthetic { .. } => None,
         }
     }
 }
