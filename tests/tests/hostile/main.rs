@@ -59,28 +59,112 @@ fn cases() -> Vec<Case> {
         upload.chunks = proto::chunks::split(bytes.into(), 0, proto::chunks::Proof::Whole).collect();
     }
     vec![
-        ("nan", |u| payload(u, &[1.0, f32::NAN, 0.0, 0.0]), ErrorCode::Invalid, "tensor 'parameters' has NaN at index 1", true),
-        ("inf", |u| payload(u, &[1.0, 0.0, f32::NEG_INFINITY, 0.0]), ErrorCode::Invalid, "has -inf at index 2", true),
-        ("huge", |u| payload(u, &[1e30, 0.0, 0.0, 0.0]), ErrorCode::Invalid, "at index 0, beyond the coordinate bound of 256", true),
-        ("norm", |u| payload(u, &[200.0, 200.0, 200.0, 200.0]), ErrorCode::Invalid, "L2 norm of 400, beyond the bound of 300", true),
-        ("short", |u| payload(u, &[1.0, 2.0, 3.0]), ErrorCode::Invalid, "update of 12 bytes, run target-1 asks for 16", false),
-        ("long", |u| payload(u, &[0.0; 5]), ErrorCode::Invalid, "update of 20 bytes, run target-1 asks for 16", false),
+        (
+            "nan",
+            |u| payload(u, &[1.0, f32::NAN, 0.0, 0.0]),
+            ErrorCode::Invalid,
+            "tensor 'parameters' has NaN at index 1",
+            true,
+        ),
+        (
+            "inf",
+            |u| payload(u, &[1.0, 0.0, f32::NEG_INFINITY, 0.0]),
+            ErrorCode::Invalid,
+            "has -inf at index 2",
+            true,
+        ),
+        (
+            "huge",
+            |u| payload(u, &[1e30, 0.0, 0.0, 0.0]),
+            ErrorCode::Invalid,
+            "at index 0, beyond the coordinate bound of 256",
+            true,
+        ),
+        (
+            "norm",
+            |u| payload(u, &[200.0, 200.0, 200.0, 200.0]),
+            ErrorCode::Invalid,
+            "L2 norm of 400, beyond the bound of 300",
+            true,
+        ),
+        (
+            "short",
+            |u| payload(u, &[1.0, 2.0, 3.0]),
+            ErrorCode::Invalid,
+            "update of 12 bytes, run target-1 asks for 16",
+            false,
+        ),
+        (
+            "long",
+            |u| payload(u, &[0.0; 5]),
+            ErrorCode::Invalid,
+            "update of 20 bytes, run target-1 asks for 16",
+            false,
+        ),
         ("cut", |u| u.chunks.clear(), ErrorCode::Corrupt, "the upload ended after 0 of 16 bytes", false),
-        ("more", |u| u.chunks.push(Chunk { offset: 16, data: vec![0; 4].into(), digest: vec![] }), ErrorCode::Invalid, "20 bytes sent, 16 were announced", false),
+        (
+            "more",
+            |u| u.chunks.push(Chunk { offset: 16, data: vec![0; 4].into(), digest: vec![] }),
+            ErrorCode::Invalid,
+            "20 bytes sent, 16 were announced",
+            false,
+        ),
         ("gap", |u| u.chunks[0].offset = 8, ErrorCode::Invalid, "chunk at offset 8, expected 0", false),
-        ("empty chunk", |u| u.chunks[0].data = bytes::Bytes::new(), ErrorCode::Invalid, "chunk of 0 bytes", false),
-        ("digest", |u| u.header.payload.as_mut().unwrap().digest[0] ^= 1, ErrorCode::Corrupt, "payload has digest", false),
-        ("chunk digest", |u| u.chunks[0].digest = vec![7; 32], ErrorCode::Corrupt, "does not match its digest", false),
-        ("digest length", |u| u.header.payload.as_mut().unwrap().digest = vec![1; 31], ErrorCode::Invalid, "a digest has 32 bytes", false),
+        (
+            "empty chunk",
+            |u| u.chunks[0].data = bytes::Bytes::new(),
+            ErrorCode::Invalid,
+            "chunk of 0 bytes",
+            false,
+        ),
+        (
+            "digest",
+            |u| u.header.payload.as_mut().unwrap().digest[0] ^= 1,
+            ErrorCode::Corrupt,
+            "payload has digest",
+            false,
+        ),
+        (
+            "chunk digest",
+            |u| u.chunks[0].digest = vec![7; 32],
+            ErrorCode::Corrupt,
+            "does not match its digest",
+            false,
+        ),
+        (
+            "digest length",
+            |u| u.header.payload.as_mut().unwrap().digest = vec![1; 31],
+            ErrorCode::Invalid,
+            "a digest has 32 bytes",
+            false,
+        ),
         ("no payload", |u| u.header.payload = None, ErrorCode::Invalid, "payload is missing", false),
         ("other lease", |u| u.header.lease ^= 1, ErrorCode::Stale, "no longer open", false),
         ("other session", |u| u.header.session ^= 1, ErrorCode::Stale, "register again", false),
-        ("offset", |u| u.header.offset = 8, ErrorCode::Corrupt, "the upload starts at 8, 0 bytes of it are here", false),
-        ("encoding", |u| u.header.encoding = "int8".to_owned(), ErrorCode::Invalid, "update in encoding 'int8', run target-1 asks for 'f32'", false),
-        ("unknown encoding", |u| u.header.encoding = "\u{1b}[31m zip".to_owned(), ErrorCode::Invalid, "encoding '[31m zip'", false),
+        (
+            "offset",
+            |u| u.header.offset = 8,
+            ErrorCode::Corrupt,
+            "the upload starts at 8, 0 bytes of it are here",
+            false,
+        ),
+        (
+            "encoding",
+            |u| u.header.encoding = "int8".to_owned(),
+            ErrorCode::Invalid,
+            "update in encoding 'int8', run target-1 asks for 'f32'",
+            false,
+        ),
+        (
+            "unknown encoding",
+            |u| u.header.encoding = "\u{1b}[31m zip".to_owned(),
+            ErrorCode::Invalid,
+            "encoding '[31m zip'",
+            false,
+        ),
         ("loss", |u| u.header.train_loss = f64::NAN, ErrorCode::Invalid, "train_loss is NaN", false),
-        ("no examples", |u| u.header.examples = 0, ErrorCode::Invalid, "weight 0", false),
-        ("too many examples", |u| u.header.examples = 1 << 50, ErrorCode::Invalid, "1125899906842624", false),
+        ("no examples", |u| u.header.examples = 0, ErrorCode::Invalid, "weight 0", true),
+        ("too many examples", |u| u.header.examples = 1 << 50, ErrorCode::Invalid, "1125899906842624", true),
     ]
 }
 
@@ -94,8 +178,7 @@ fn each_bad_update_has_its_own_reason_and_the_round_closes_without_it() {
         for (at, _) in cases.iter().enumerate() {
             hostile.push(Worker::join(&federation, &format!("hostile-{at:02}")).await);
         }
-        let mut honest =
-            [Worker::join(&federation, "ann").await, Worker::join(&federation, "ben").await];
+        let mut honest = [Worker::join(&federation, "ann").await, Worker::join(&federation, "ben").await];
         for ((what, change, code, message, left_out), worker) in cases.iter().zip(&mut hostile) {
             let work = worker.poll().await;
             let mut upload = worker.upload(&work, &bytes(&[9.0, 9.0, 9.0, 9.0]));
@@ -155,8 +238,7 @@ fn a_slow_loris_holds_nobody_up() {
     runtime().block_on(async {
         let run = federation.start_run(&job(PARAMETERS, 2, 3, ""), &[]);
         let mut slow = Worker::join(&federation, "slow").await;
-        let mut honest =
-            [Worker::join(&federation, "ann").await, Worker::join(&federation, "ben").await];
+        let mut honest = [Worker::join(&federation, "ann").await, Worker::join(&federation, "ben").await];
         let work = slow.poll().await;
         let upload = slow.upload(&work, &vec![0; 4 * PARAMETERS]);
         let header = UpdatePart { part: Some(Part::Header(upload.header)) };
