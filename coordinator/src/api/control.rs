@@ -1,6 +1,6 @@
 //! `conclave.v1.Control`: what operators call.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use identity::Role;
 use params::Name;
@@ -9,6 +9,7 @@ use proto::{
     error::{ErrorCode, WireError},
     v1::{self, control_server::Control as Service, upload_part::Part},
 };
+use round::MemberState;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -29,6 +30,9 @@ const ROUNDS_MAX: u32 = 1_000_000;
 
 /// Files that a job may name.
 const ATTACHMENTS_MAX: usize = 16;
+
+/// How often people see how far an upload is.
+const SENDING_EVERY: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
@@ -149,16 +153,18 @@ impl Service for Control {
         let mut watch = self.runs.watch(&request.get_ref().run).await.map_err(errors::from_run)?;
         let (send, messages) = tokio::sync::mpsc::channel(4);
         let shutdown = self.shared.tasks.shutdown().clone();
+        let uploads = self.uploads.clone();
         let follow = async move {
             let (mut rounds, mut events) = (0, 0);
             loop {
                 let view = watch.borrow_and_update().clone();
-                let message = progress(&view, &mut rounds, &mut events);
+                let (message, sending) = progress(&view, &uploads, &mut rounds, &mut events);
                 if send.send(Ok(message)).await.is_err() || view.ended {
                     return;
                 }
                 tokio::select! {
                     changed = watch.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(SENDING_EVERY), if sending => {}
                     () = send.closed() => return,
                     () = shutdown.cancelled() => {
                         let refusal = WireError::new(ErrorCode::Unavailable, "the coordinator shuts down; the run goes on when it is started again");
@@ -371,23 +377,32 @@ fn unknown_worker(name: &Name) -> WireError {
     ))
 }
 
-/// What changed since the last message of a watch.
-fn progress(view: &View, rounds_sent: &mut usize, events_sent: &mut u64) -> v1::WatchRunResponse {
+/// What changed since the last message of a watch, and whether an upload is under way.
+fn progress(
+    view: &View,
+    uploads: &Uploads,
+    rounds_sent: &mut usize,
+    events_sent: &mut u64,
+) -> (v1::WatchRunResponse, bool) {
     let rounds = view.rounds.get(*rounds_sent..).unwrap_or_default().iter().map(|m| report(m)).collect();
     *rounds_sent = view.rounds.len();
     let (events, next) = view.events.since(*events_sent);
     *events_sent = next;
-    let members = view
-        .members
-        .iter()
-        .map(|m| v1::Member { worker: m.worker.to_string(), state: describe_member(&m.state) });
-    v1::WatchRunResponse {
-        summary: Some(summary(view)),
-        rounds,
-        members: members.collect(),
-        round: view.round,
-        events,
-    }
+    let mut any = false;
+    let members = view.members.iter().map(|member| {
+        let sending = match member.state {
+            MemberState::Working { .. } => uploads.percent(&member.worker),
+            _ => None,
+        };
+        any |= sending.is_some();
+        let working = || describe_member(&member.state);
+        let state = sending.map_or_else(working, |percent| format!("sending {percent} %"));
+        v1::Member { worker: member.worker.to_string(), state }
+    });
+    let members = members.collect();
+    let message =
+        v1::WatchRunResponse { summary: Some(summary(view)), rounds, members, round: view.round, events };
+    (message, any)
 }
 
 fn summary(view: &View) -> v1::RunSummary {

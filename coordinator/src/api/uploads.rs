@@ -42,7 +42,7 @@ pub(crate) struct Uploads {
     pool: Pool,
     bytes_max: u64,
     partials: Arc<Mutex<BTreeMap<Name, Partial>>>,
-    under_way: Arc<Mutex<BTreeMap<Name, (u64, CancellationToken)>>>,
+    under_way: Arc<Mutex<BTreeMap<Name, UnderWay>>>,
     next: Arc<AtomicU64>,
     clock: Clock,
 }
@@ -74,12 +74,21 @@ struct Turn<'a> {
     worker: Name,
     number: u64,
     over: CancellationToken,
+    percent: Arc<AtomicU64>,
+}
+
+/// What others see of it.
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    over: CancellationToken,
+    percent: Arc<AtomicU64>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut under_way = self.uploads.under_way();
-        if under_way.get(&self.worker).is_some_and(|(number, _)| *number == self.number) {
+        if under_way.get(&self.worker).is_some_and(|upload| upload.number == self.number) {
             under_way.remove(&self.worker);
         }
     }
@@ -128,9 +137,9 @@ impl Uploads {
         let turn = from.as_ref().map(|resume| self.turn(&resume.worker));
         let mut arriving = self.begin(announced, bytes_max, from.as_ref()).await?;
         let result = match &turn {
-            None => self.fill(&mut arriving, announced, from.is_some(), next).await,
+            None => self.fill(&mut arriving, announced, None, next).await,
             Some(turn) => {
-                let fill = self.fill(&mut arriving, announced, true, next);
+                let fill = self.fill(&mut arriving, announced, Some(&turn.percent), next);
                 let taken_over = || Stop::Refused(busy("a later upload of this worker took over".to_owned()));
                 turn.over.run_until_cancelled(fill).await.unwrap_or_else(|| Err(taken_over()))
             }
@@ -149,12 +158,12 @@ impl Uploads {
         }
     }
 
-    /// Takes in chunks until all is there.
+    /// Takes in chunks until all is there. An upload that may be gone on with later shows how far it is.
     async fn fill<F>(
         &self,
         arriving: &mut Arriving,
         announced: &BlobRef,
-        resumable: bool,
+        resumable: Option<&AtomicU64>,
         mut next: impl FnMut() -> F,
     ) -> Result<(), Stop>
     where
@@ -177,8 +186,11 @@ impl Uploads {
                     arriving.tally.accept(&chunk).map_err(Stop::Refused)?;
                     // What is in memory is addressed by `usize`.
                     arriving.buffer.put(have as usize, &chunk.data);
+                    if let Some(percent) = resumable {
+                        percent.store(arriving.tally.offset() * 100 / all.max(1), Ordering::Relaxed);
+                    }
                 }
-                Ok(None) if arriving.tally.is_complete() || !resumable => return Ok(()),
+                Ok(None) if arriving.tally.is_complete() || resumable.is_none() => return Ok(()),
                 Ok(None) => {
                     let message = format!("the upload ended after {have} of {all} bytes, send the rest");
                     return Err(Stop::Broken(WireError::new(ErrorCode::Corrupt, message)));
@@ -241,14 +253,20 @@ impl Uploads {
     /// From now on this is the upload of the worker.
     fn turn(&self, worker: &Name) -> Turn<'_> {
         let (number, over) = (self.next.fetch_add(1, Ordering::Relaxed), CancellationToken::new());
-        let before = self.under_way().insert(worker.clone(), (number, over.clone()));
-        if let Some((_, over)) = before {
-            over.cancel();
+        let percent = Arc::<AtomicU64>::default();
+        let upload = UnderWay { number, over: over.clone(), percent: percent.clone() };
+        if let Some(before) = self.under_way().insert(worker.clone(), upload) {
+            before.over.cancel();
         }
-        Turn { uploads: self, worker: worker.clone(), number, over }
+        Turn { uploads: self, worker: worker.clone(), number, over, percent }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, BTreeMap<Name, (u64, CancellationToken)>> {
+    /// How much of the upload of this worker has arrived, if there is one.
+    pub(crate) fn percent(&self, worker: &Name) -> Option<u64> {
+        self.under_way().get(worker).map(|upload| upload.percent.load(Ordering::Relaxed))
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<Name, UnderWay>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -31,6 +31,9 @@ const IDLE: f64 = 40e6;
 /// The memory budget of uploads, as the configuration file of `init` has it.
 const UPLOAD_BUDGET: f64 = (256u64 << 20) as f64;
 
+/// What one upload may have sent before anybody reads it.
+const WINDOW: f64 = (2u64 << 20) as f64;
+
 fn main() {
     // Cargo asks every benchmark for its list of tests.
     if std::env::args().any(|arg| arg == "--list") {
@@ -106,12 +109,12 @@ fn row(parameters: usize, count: usize) {
     );
 }
 
-/// The coordinator's peak: the sum (8 bytes for each parameter), base version and new version in the page cache (4
-/// each), uploads in flight (their budget, or one that is larger), and blocks of constant size.
+/// The coordinator's peak: the sum (8 bytes for each parameter), the base version or the new one in the page cache (4),
+/// uploads in flight (their budget, or one that is larger), and the window of each connection that waits.
 fn formula(parameters: usize, uploads: usize) -> f64 {
     let update = 4.0 * parameters as f64;
     let in_flight = (update * uploads as f64).min(UPLOAD_BUDGET.max(update));
-    IDLE + 16.0 * parameters as f64 + in_flight
+    IDLE + 12.0 * parameters as f64 + in_flight + WINDOW * uploads as f64
 }
 
 fn job(parameters: usize, workers: usize) -> String {

@@ -42,8 +42,13 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// The weights of the first version.
 fn weights(federation: &Federation) -> Vec<f32> {
-    let to = federation.path("pulled");
-    federation.cli(&["model", "pull", "target:1", "--to", &to.display().to_string()]).ok();
+    pulled(federation, 1)
+}
+
+fn pulled(federation: &Federation, version: usize) -> Vec<f32> {
+    let to = federation.path(&format!("pulled-{version}"));
+    let reference = format!("target:{version}");
+    federation.cli(&["model", "pull", &reference, "--to", &to.display().to_string()]).ok();
     let file = std::fs::read(to.join("model.safetensors")).unwrap();
     Params::from_safetensors(&file).unwrap().into_values()
 }
@@ -262,5 +267,77 @@ fn a_slow_loris_holds_nobody_up() {
         let refused = tokio::time::timeout(Duration::from_secs(60), stalled).await.unwrap().unwrap();
         assert!(matches!(refused.code, ErrorCode::Busy | ErrorCode::Stale), "{refused:?}");
         drop(sender);
+    });
+}
+
+/// The updates of seven workers of which the last two attack: what they send is made of what the others send.
+fn attacked(attack: &str) -> Vec<Vec<f32>> {
+    const COLUMNS: usize = 64;
+    let mut rng = params::Rng::new(5, &["honest"]);
+    let mut rows: Vec<Vec<f32>> =
+        (0..5).map(|_| (0..COLUMNS).map(|_| 1.0 + 0.2 * (rng.unit() as f32 - 0.5)).collect()).collect();
+    let column = |at: usize| -> Vec<f32> { rows.iter().map(|row| row[at]).collect() };
+    let mean = |at: usize| column(at).iter().sum::<f32>() / 5.0;
+    let spread = |at: usize| (column(at).iter().map(|x| (x - mean(at)).powi(2)).sum::<f32>() / 4.0).sqrt();
+    let mut noise = params::Rng::new(6, &["attack"]);
+    // A sum of twelve uniform numbers is near enough to a Gaussian.
+    let mut gaussian = || (0..12).map(|_| noise.unit() as f32).sum::<f32>() - 6.0;
+    let evil: Vec<Vec<f32>> = (0..2)
+        .map(|_| {
+            let value = |at: usize| match attack {
+                "sign flip" => -10.0 * mean(at),
+                "gaussian" => 30.0 * gaussian(),
+                "a little is enough" => mean(at) - 1.5 * spread(at),
+                "inner product" => -2.0 * mean(at),
+                other => unreachable!("{other}"),
+            };
+            (0..COLUMNS).map(value).collect()
+        })
+        .collect();
+    rows.extend(evil);
+    rows
+}
+
+/// The greatest distance of a coordinate from the honest mean.
+fn dragged(result: &[f32], rows: &[Vec<f32>]) -> f32 {
+    let honest = |at: usize| rows[..5].iter().map(|row| row[at]).sum::<f32>() / 5.0;
+    result.iter().enumerate().map(|(at, x)| (x - honest(at)).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn robust_reductions_hold_against_two_attackers_of_seven() {
+    let federation = Federation::start();
+    let mut version = 0;
+    runtime().block_on(async {
+        let mut workers = Vec::new();
+        for at in 0..7 {
+            workers.push(Worker::join(&federation, &format!("site-{at}")).await);
+        }
+        for (reduction, dragged_max) in [
+            (r#""mean""#, None),
+            (r#""median""#, Some(0.2)),
+            (r#"{ kind = "trimmed-mean", f = 2 }"#, Some(0.2)),
+            (r#"{ kind = "krum", f = 2 }"#, Some(0.25)),
+            (r#"{ kind = "multi-krum", f = 2, m = 3 }"#, Some(0.25)),
+            (r#"{ kind = "geometric-median", iterations = 50 }"#, Some(0.2)),
+        ] {
+            for attack in ["sign flip", "gaussian", "a little is enough", "inner product"] {
+                let rows = attacked(attack);
+                let job = job(rows[0].len(), 7, 7, &format!("reduction = {reduction}"));
+                let run = federation.start_run(&job, &[]);
+                for (worker, row) in workers.iter_mut().zip(&rows) {
+                    let work = worker.poll().await;
+                    worker.send(worker.upload(&work, &bytes(row))).await.unwrap();
+                }
+                assert_eq!(ended(&federation, &run).await.state, "completed");
+                version += 1;
+                let dragged = dragged(&pulled(&federation, version), &rows);
+                match dragged_max {
+                    Some(max) => assert!(dragged <= max, "{reduction}, {attack}: {dragged}"),
+                    // What stays within the honest spread does not show in a mean either.
+                    None => assert!(dragged > 0.7 || attack == "a little is enough", "{attack}: {dragged}"),
+                }
+            }
+        }
     });
 }
