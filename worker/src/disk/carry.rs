@@ -83,7 +83,10 @@ enum CarryError {
     Format(u32),
     #[error("it is of round {round} of run '{run}'")]
     Other { run: String, round: u32 },
-    #[error("it holds {residual} and {local} values in {bytes} bytes, the run has {} and {}", expected.residual, expected.local)]
+    #[error(
+        "it holds {residual} and {local} values in {bytes} bytes, the run has {} and {}",
+        expected.residual, expected.local
+    )]
     Shape { residual: u64, local: u64, bytes: u64, expected: Shape },
     #[error("it does not match its digest")]
     Damaged,
@@ -94,8 +97,10 @@ enum CarryError {
 pub(crate) struct Carry {
     dir: PathBuf,
     /// Computed, and not on disk yet: a training that starts meanwhile goes on from it.
-    staged: Arc<Mutex<BTreeMap<(Name, u32), Arc<Carried>>>>,
+    staged: Arc<Mutex<Staged>>,
 }
+
+type Staged = BTreeMap<(Name, u32), Arc<Carried>>;
 
 impl Carry {
     /// Opens the folder in `home`, and removes what a process that was killed did not finish.
@@ -111,9 +116,9 @@ impl Carry {
         Ok(Self { dir, staged: Arc::default() })
     }
 
-    /// What the latest training of `run` before round `before` left, and the round of it; nothing where there is
-    /// none. A file that is damaged or foreign is passed over: then the residual is lost, as one of an older round was
-    /// sent since, and own values are those of the latest good file.
+    /// What the latest training of `run` before round `before` left, and the round of it; nothing where
+    /// there is none. A file that is damaged or foreign is passed over: then the residual is lost, as one of
+    /// an older round was sent since, and own values are those of the latest good file.
     pub(crate) fn latest(&self, run: &Name, before: u32, shape: Shape) -> (Carried, Option<u32>) {
         let mut rounds: Vec<u32> = self
             .staged()
@@ -196,7 +201,7 @@ impl Carry {
         Ok(found)
     }
 
-    fn staged(&self) -> MutexGuard<'_, BTreeMap<(Name, u32), Arc<Carried>>> {
+    fn staged(&self) -> MutexGuard<'_, Staged> {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

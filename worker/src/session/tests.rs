@@ -91,6 +91,8 @@ fn kept_files(home: &TempDir) -> Vec<std::path::PathBuf> {
     fs::read_dir(home.path().join("spool")).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
+mod encodings;
+
 mod connection {
     use super::*;
 

@@ -46,8 +46,8 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Of a job with a model of `layout`. Own values are learnt by [`Mode::Train`] only: a gradient is stepped along by the
-    /// coordinator, and what it does not get stays as it was.
+    /// Of a job with a model of `layout`. Own values are learnt by [`Mode::Train`] only: a gradient is
+    /// stepped along by the coordinator, and what it does not get stays as it was.
     pub(super) fn new(job: &job::Job, layout: Layout) -> Result<Self, Impossible> {
         let form = Form::of(&job.aggregate, &layout)
             .map_err(|e| Impossible::open(format!("aggregate.tensors: {e}")))?;
@@ -84,8 +84,8 @@ impl Outgoing {
         Cow::Owned(version)
     }
 
-    /// Turns a flat update, trained from `base`, into what travels. `base` is the one with own values in it; `None` where
-    /// there are no weights. `seed` decides how the encoding rounds.
+    /// Turns a flat update, trained from `base`, into what travels. `base` is the one with own values in it;
+    /// `None` where there are no weights. `seed` decides how the encoding rounds.
     pub(super) fn pack(
         mut self,
         update: Vec<f32>,

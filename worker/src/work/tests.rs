@@ -1,5 +1,5 @@
 use data::Limits;
-use model::{Device, Flow, ModelSpec};
+use model::{Device, Flow, Measured, ModelSpec, Trained};
 use params::Params;
 use proto::v1::{BlobRef, Work, WorkKind};
 
@@ -81,15 +81,27 @@ pub(crate) fn weights() -> Params {
 
 /// The update of worker `a` for this work on [`CSV`] and [`weights`], by a call of the model crate.
 pub(crate) fn expected(work: &Work) -> (Vec<u8>, f64) {
+    let trained = trained(work, &weights());
+    (trained.update.iter().flat_map(|v| v.to_le_bytes()).collect(), trained.train_loss)
+}
+
+/// As [`expected`], from any base.
+pub(crate) fn trained(work: &Work, base: &Params) -> Trained {
     let work = Assignment::try_from(work.clone()).unwrap();
     let table = data::read_csv("t", CSV.as_bytes(), &Limits::default()).unwrap();
     let prepared = Prepared::private(&work, &table).unwrap();
     let local = spec::local(&work.job.local);
     let seed = work.seed(&"a".parse().unwrap());
-    let (base, mut go_on) = (weights(), |_| Flow::Continue);
-    let trained =
-        model::train(&Device::Cpu, &network(), &base, prepared.train(), &local, seed, &mut go_on).unwrap();
-    (trained.update.iter().flat_map(|v| v.to_le_bytes()).collect(), trained.train_loss)
+    let mut go_on = |_| Flow::Continue;
+    model::train(&Device::Cpu, &network(), base, prepared.train(), &local, seed, &mut go_on).unwrap()
+}
+
+/// What worker `a` finds out about `model` on its held-out rows of [`CSV`].
+pub(crate) fn measured(work: &Work, model: &Params) -> Measured {
+    let work = Assignment::try_from(work.clone()).unwrap();
+    let table = data::read_csv("t", CSV.as_bytes(), &Limits::default()).unwrap();
+    let prepared = Prepared::private(&work, &table).unwrap();
+    model::measure(&Device::Cpu, &network(), model, prepared.test().unwrap()).unwrap()
 }
 
 fn network() -> ModelSpec {
