@@ -257,9 +257,11 @@ fn workers_of_two_protocols_share_a_run() {
     let mut federation = Federation::start_slow();
     let mut old = federation.worker("ada", &["--protocol-max", "1"]);
     old.wait_for_log("protocol=1");
+    let mut older = federation.worker("bea", &["--protocol-max", "2"]);
+    older.wait_for_log("protocol=2");
     let mut new = federation.worker("ben", &[]);
-    new.wait_for_log("protocol=2");
-    let job = Load { workers: 2, rounds: 10, ..Load::default() }.toml();
+    new.wait_for_log("protocol=3");
+    let job = Load { workers: 3, rounds: 10, ..Load::default() }.toml();
     let calm = digests(&federation.complete(&job, &[]));
     let run = federation.start_run(&job, &[]);
     federation.wait_for_rounds(&run, 3);
@@ -267,7 +269,7 @@ fn workers_of_two_protocols_share_a_run() {
     federation.serve();
     let shown = federation.wait_for_end(&run);
     assert_eq!((digests(&shown), &shown["state"]), (calm, &"completed".into()));
-    assert!(rounds(&shown).iter().all(|round| round["updates"] == 2));
+    assert!(rounds(&shown).iter().all(|round| round["updates"] == 3));
     assert_eq!(federation.restarts(&run), 1);
     let shown = federation.cli(&["worker", "show", "ada", "--output", "json"]).json();
     assert_eq!(shown["protocol"], 1, "{shown:#}");

@@ -234,3 +234,6 @@ impl Rows for Previous {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod resolution;

@@ -55,6 +55,15 @@ fn two_thousand_workers_stay_connected_through_every_round() {
         );
 
         let told = swarm.told.clone();
+        // The run may end before the last answers are read here.
+        let all_told = async {
+            let mut look = tokio::time::interval(Duration::from_millis(20));
+            while (told.acknowledged.load(Ordering::Relaxed) as usize) < count * ROUNDS {
+                look.tick().await;
+            }
+        };
+        // Fewer are found below.
+        let _ = tokio::time::timeout(Duration::from_secs(60), all_told).await;
         // Fails where a call failed: a lost connection is one.
         swarm.leave().await;
         let acknowledged = told.acknowledged.load(Ordering::Relaxed) as usize;

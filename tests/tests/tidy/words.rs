@@ -56,13 +56,17 @@ fn no_test_is_switched_off() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_crate() {
+fn unsafe_code_is_where_it_is_needed() {
+    // Opens a library; maps files; calls what was compiled for AVX2. Each place says why it holds.
+    const PLACES: [&str; 3] =
+        ["crates/model/", "crates/service/src/memory.rs", "crates/aggregate/src/kernel.rs"];
     let mut offenders = Vec::new();
-    for source in sources().iter().filter(|source| !source.path.starts_with("crates/model/")) {
+    let elsewhere = |path: &str| !PLACES.iter().any(|place| path.starts_with(place));
+    for source in sources().iter().filter(|source| elsewhere(&source.path)) {
         let found = words(&source.code, "unsafe");
         offenders.extend(found.map(|at| format!("{}:{}", source.path, line(&source.code, at))));
     }
-    none(&offenders, "only crates/model opens a library; nothing else needs unsafe code");
+    none(&offenders, "unsafe code stays where it is needed: model, service::memory, aggregate::kernel");
 }
 
 #[test]
