@@ -37,8 +37,8 @@ fn main() {
             round["digest"]
         );
     }
-    // The sum, the base version, one update in flight, a window for each worker.
-    let formula = 40_000_000 + 16 * parameters as u64 + (workers as u64) * (2 << 20);
+    // An idle process, the sum, the base version, one update in flight, blocks, connections.
+    let formula = 40_000_000 + 16 * parameters as u64 + (8 << 20) + (workers as u64) * (3 << 20);
     println!(
         "coordinator, peak memory   {:>10} MB, {} MB by the formula",
         held.resident_max / 1_000_000,

@@ -23,8 +23,8 @@ use crate::{
     store::{Blobs, CARRIED_MAX, Draft, StoreError},
 };
 
-/// Elements that are worked on at once: 4 MiB of each of base, aggregate and new weights.
-const BLOCK: usize = 1 << 20;
+/// Elements that are worked on at once: 2 MiB of each of base, aggregate and new weights. Two threads have enough of it.
+const BLOCK: usize = 1 << 19;
 
 /// A version that is not published yet.
 #[derive(Clone, Debug)]

@@ -31,8 +31,11 @@ const IDLE: f64 = 40e6;
 /// The memory budget of uploads, as the configuration file of `init` has it.
 const UPLOAD_BUDGET: f64 = (256u64 << 20) as f64;
 
-/// What one upload may have sent before anybody reads it.
-const WINDOW: f64 = (2u64 << 20) as f64;
+/// What one upload may have sent before anybody reads it (2 MiB), and what its connection holds beside.
+const CONNECTION: f64 = (3u64 << 20) as f64;
+
+/// What a version is made of at a time.
+const BLOCKS: f64 = (8u64 << 20) as f64;
 
 fn main() {
     // Cargo asks every benchmark for its list of tests.
@@ -110,11 +113,11 @@ fn row(parameters: usize, count: usize) {
 }
 
 /// The coordinator's peak: the sum (8 bytes for each parameter), the base version or the new one in the page cache (4),
-/// uploads in flight (their budget, or one that is larger), and the window of each connection that waits.
+/// uploads in flight (their budget, or one that is larger), blocks, and connections.
 fn formula(parameters: usize, uploads: usize) -> f64 {
     let update = 4.0 * parameters as f64;
     let in_flight = (update * uploads as f64).min(UPLOAD_BUDGET.max(update));
-    IDLE + 12.0 * parameters as f64 + in_flight + WINDOW * uploads as f64
+    IDLE + 12.0 * parameters as f64 + in_flight + BLOCKS + CONNECTION * uploads as f64
 }
 
 fn job(parameters: usize, workers: usize) -> String {
