@@ -13,10 +13,7 @@ use model::{DeviceChoice, Hardware};
 use proto::{
     chunks::CHUNK_BYTES_MAX,
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
-    v1::{
-        control_server::ControlServer, enrolment_server::EnrolmentServer, registry_server::RegistryServer,
-        training_server::TrainingServer,
-    },
+    v1::{control_server::ControlServer, enrolment_server::EnrolmentServer, registry_server::RegistryServer},
 };
 use service::{
     clock::Clock,
@@ -28,8 +25,8 @@ use tokio::net::TcpListener;
 
 use crate::{
     api::{
-        self, Uploads, authorize, control::Control, enrolment::Enrolment, inference::Inference, registry,
-        training::Training,
+        self, Uploads, authorize, control::Control, direct::Direct, enrolment::Enrolment,
+        inference::Inference, registry, training::Training,
     },
     compute::Compute,
     config::{Config, Flags},
@@ -236,7 +233,7 @@ fn grpc(
     let inference = Inference { engine: engine.clone() };
     let members_served = service::server::hardened()
         .layer(authorize::Layer::new(config.trust_domain.as_str()))
-        .add_service(TrainingServer::new(training).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(Direct::new(training, MESSAGE_BYTES_MAX))
         .add_service(ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(RegistryServer::new(registry).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(GrpcInferenceServiceServer::new(inference).max_decoding_message_size(INFER_BYTES_MAX))

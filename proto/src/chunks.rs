@@ -78,32 +78,32 @@ impl Tally {
         self.have == self.bytes
     }
 
-    /// Whether this is the next chunk, and whole; then it counts.
-    pub fn accept(&mut self, chunk: &Chunk) -> Result<(), WireError> {
-        if chunk.offset != self.have {
-            return Err(WireError::invalid(format!(
-                "chunk at offset {}, expected {}",
-                chunk.offset, self.have
-            )));
+    /// Whether a next chunk may have that many bytes.
+    pub fn fits(&self, bytes: usize) -> Result<(), WireError> {
+        if bytes == 0 || bytes > CHUNK_BYTES_MAX {
+            return Err(WireError::invalid(chunk_length(bytes)));
         }
-        if chunk.data.is_empty() || chunk.data.len() > CHUNK_BYTES_MAX {
-            return Err(WireError::invalid(format!(
-                "chunk of {} bytes, 1 to {CHUNK_BYTES_MAX} are allowed",
-                chunk.data.len()
-            )));
-        }
-        let total = self.have + chunk.data.len() as u64;
+        let total = self.have + bytes as u64;
         if total > self.bytes {
             return Err(WireError::invalid(format!("{total} bytes sent, {} were announced", self.bytes)));
         }
-        if !chunk.digest.is_empty() && chunk.digest != Digest::of(&chunk.data).as_bytes() {
+        Ok(())
+    }
+
+    /// Whether this is the next chunk, and whole; then it counts. An empty `digest` is none.
+    pub fn accept(&mut self, offset: u64, data: &[u8], digest: &[u8]) -> Result<(), WireError> {
+        if offset != self.have {
+            return Err(WireError::invalid(format!("chunk at offset {offset}, expected {}", self.have)));
+        }
+        self.fits(data.len())?;
+        if !digest.is_empty() && digest != Digest::of(data).as_bytes() {
             return Err(WireError::new(
                 ErrorCode::Corrupt,
-                format!("chunk at offset {} does not match its digest, send it again", chunk.offset),
+                format!("chunk at offset {offset} does not match its digest, send it again"),
             ));
         }
-        self.hasher.update(&chunk.data);
-        self.have = total;
+        self.hasher.update(data);
+        self.have += data.len() as u64;
         Ok(())
     }
 
@@ -154,7 +154,7 @@ impl Assembler {
 
     /// Adds the next chunk.
     pub fn push(&mut self, chunk: &Chunk) -> Result<(), WireError> {
-        self.tally.accept(chunk)?;
+        self.tally.accept(chunk.offset, &chunk.data, &chunk.digest)?;
         self.payload.extend_from_slice(&chunk.data);
         Ok(())
     }
@@ -164,6 +164,10 @@ impl Assembler {
         self.tally.finish()?;
         Ok(self.payload)
     }
+}
+
+pub(crate) fn chunk_length(bytes: usize) -> String {
+    format!("chunk of {bytes} bytes, 1 to {CHUNK_BYTES_MAX} are allowed")
 }
 
 /// How a payload is announced.

@@ -1,12 +1,14 @@
 //! The wire: generated code, validated conversions, and the one mapping between errors and statuses.
 //!
 //! Wire types do not leave the edge of a program: [`convert`] turns them into domain types and
-//! checks every bound on the way in, [`chunks`] streams payloads with offsets and digests, and
-//! [`error`] maps the closed list of error codes to gRPC statuses and back.
+//! checks every bound on the way in, [`chunks`] streams payloads with offsets and digests,
+//! [`parts`] and [`submit`] are the two ends of an update on its way, and [`error`] maps the closed list of error codes to gRPC statuses and back.
 
 pub mod chunks;
 pub mod convert;
 pub mod error;
+pub mod parts;
+pub mod submit;
 
 /// Messages and services of `conclave.v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

@@ -5,9 +5,9 @@ use std::{error::Error, future::Future, io, time::Duration};
 use bytes::Bytes;
 use proto::{
     PROTOCOL,
-    chunks::{self, Proof},
+    chunks::Proof,
     error::{ErrorCode, WireError},
-    v1::{self, training_client::TrainingClient, update_part::Part},
+    v1::{self, training_client::TrainingClient},
 };
 use service::dial::{self, DialError};
 use tonic::{Response, Status, Streaming, transport::Channel};
@@ -99,6 +99,7 @@ pub(crate) struct Upload {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     rpc: TrainingClient<Channel>,
+    channel: Channel,
     session: u64,
     lease: Duration,
     protocol: u32,
@@ -113,7 +114,7 @@ impl Client {
         protocol_max: u32,
     ) -> Result<Self, CallError> {
         let spoken = *PROTOCOL.start()..=protocol_max.min(*PROTOCOL.end());
-        let mut rpc = TrainingClient::new(channel);
+        let mut rpc = TrainingClient::new(channel.clone());
         let request = v1::RegisterRequest {
             protocol_min: *spoken.start(),
             protocol_max: *spoken.end(),
@@ -136,7 +137,7 @@ impl Client {
             return Err(CallError::Refused(WireError::new(ErrorCode::Version, message)));
         }
         let lease = Duration::from_millis(answer.lease_ms);
-        Ok(Self { rpc, session: answer.session, lease, protocol: answer.protocol })
+        Ok(Self { rpc, channel, session: answer.session, lease, protocol: answer.protocol })
     }
 
     /// Names this process in calls.
@@ -209,11 +210,8 @@ impl Client {
             offset,
             encoding: encoding.to_owned(),
         };
-        let first = v1::UpdatePart { part: Some(Part::Header(header)) };
-        let rest = chunks::split(update.payload, offset, proof);
-        let rest = rest.map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });
-        let parts = tokio_stream::iter(std::iter::once(first).chain(rest));
-        within(limit, self.rpc.clone().submit_update(parts)).await?;
+        let submit = proto::submit::submit(self.channel.clone(), header, update.payload, proof);
+        within(limit, async { submit.await.map(Response::new) }).await?;
         Ok(())
     }
 

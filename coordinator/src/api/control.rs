@@ -13,7 +13,7 @@ use round::MemberState;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Reply, Uploads, caller, errors};
+use super::{Reply, Uploads, caller, errors, uploads::Piece};
 use crate::{
     invitations::Invitations,
     registry::{Manifest, WEIGHTS},
@@ -77,7 +77,7 @@ impl Service for Control {
         let next = || async {
             match stream.lock().await.message().await {
                 Ok(None) => Ok(None),
-                Ok(Some(v1::UploadPart { part: Some(Part::Chunk(chunk)) })) => Ok(Some(chunk)),
+                Ok(Some(v1::UploadPart { part: Some(Part::Chunk(chunk)) })) => Ok(Some(Piece::Chunk(chunk))),
                 Ok(Some(_)) => Err(WireError::invalid("after its header an upload has only chunks")),
                 Err(status) => Err(status.into()),
             }

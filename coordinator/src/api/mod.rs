@@ -4,6 +4,7 @@
 pub(crate) mod authorize;
 mod buffers;
 pub(crate) mod control;
+pub(crate) mod direct;
 pub(crate) mod enrolment;
 pub(crate) mod errors;
 pub(crate) mod http;

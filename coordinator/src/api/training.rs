@@ -9,20 +9,23 @@ use proto::{
     chunks::Proof,
     convert,
     error::{ErrorCode, WireError},
-    v1::{self, training_server::Training as Service, update_part::Part},
+    v1::{self, training_server::Training as Service},
 };
 use round::Event;
 use tokio::{sync::oneshot, time::timeout};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Buffer, Caller, Reply, Resume, Uploads, caller, errors};
+use super::{Buffer, Caller, Reply, Resume, Uploads, caller, direct::Parts, errors, uploads::Piece};
 use crate::{
     runs::{Command, Context, Found, Offer, Refused, Runs, Shared, Update},
     workers::{Dataset, Worker},
 };
 
 /// The longest a poll waits.
-const POLL_MAX: Duration = Duration::from_secs(30);
+pub(super) const POLL_MAX: Duration = Duration::from_secs(30);
+
+/// How often the bytes of an upload renew a lease, in milliseconds.
+const RENEW_MS: u64 = 50;
 
 /// From this protocol on, chunks need no digest of their own.
 const WHOLE_PROTOCOL: u32 = 3;
@@ -111,21 +114,22 @@ impl Training {
         Ok(result.await.map_err(|_| stale())??)
     }
 
-    async fn receive(&self, worker: &Name, stream: &mut Streaming<v1::UpdatePart>) -> Result<(), Status> {
-        let header = match timeout(POLL_MAX, stream.message()).await {
-            Ok(Ok(Some(v1::UpdatePart { part: Some(Part::Header(header)) }))) => header,
-            Ok(Err(status)) => return Err(status),
-            _ => return Err(WireError::invalid("an update starts with its header").into()),
-        };
+    /// Takes an update in, from its header on.
+    pub(super) async fn receive(
+        &self,
+        worker: &Name,
+        header: &v1::UpdateHeader,
+        parts: &mut Parts,
+    ) -> Result<(), Status> {
         self.renew(worker, header.session)?;
-        self.renewing(worker, header.session, self.receive_payload(worker, &header, stream)).await
+        self.renewing(worker, header.session, self.receive_payload(worker, header, parts)).await
     }
 
     async fn receive_payload(
         &self,
         worker: &Name,
         header: &v1::UpdateHeader,
-        stream: &mut Streaming<v1::UpdatePart>,
+        parts: &mut Parts,
     ) -> Result<(), Status> {
         let view = self.runs.expecting(worker, header.lease).ok_or_else(|| {
             WireError::new(ErrorCode::Stale, "this work is no longer open, poll for new work")
@@ -135,23 +139,24 @@ impl Training {
         let expected = awaited(&view, header, &announced)?;
         let train_loss = loss("train_loss", header.train_loss)?;
         let digest = convert::digest("update digest", &announced.digest)?;
-        let next = async |stream: &mut Streaming<v1::UpdatePart>| match stream.message().await {
-            Ok(None) => Ok(None),
-            Ok(Some(v1::UpdatePart { part: Some(Part::Chunk(chunk)) })) => {
-                // Bytes are progress: they renew the lease.
-                self.renew(worker, header.session)?;
-                view.traffic.add_up(chunk.data.len() as u64);
-                Ok(Some(chunk))
+        let parts = tokio::sync::Mutex::new((parts, self.shared.clock.now_ms()));
+        let next = || async {
+            let (parts, renewed) = &mut *parts.lock().await;
+            let piece = parts.piece().await?;
+            if let Some(Piece::Data { piece, .. }) = &piece {
+                view.traffic.add_up(piece.len() as u64);
+                // Bytes are progress: they renew the lease, but not each time, as all uploads share a lock for it.
+                let now = self.shared.clock.now_ms();
+                if now.saturating_sub(*renewed) >= RENEW_MS {
+                    self.renew(worker, header.session)?;
+                    *renewed = now;
+                }
             }
-            Ok(Some(_)) => Err(WireError::invalid("after its header an update has only chunks")),
-            Err(status) => Err(status.into()),
+            Ok(piece)
         };
-        let stream = tokio::sync::Mutex::new(stream);
         let from = Resume { worker: worker.clone(), offset: header.offset };
-        let receive = self
-            .uploads
-            .receive(&announced, expected, Some(from), || async { next(&mut *stream.lock().await).await });
-        let update = Box::new(self.verify(&view.context, receive.await?).await?);
+        let received = self.uploads.receive(&announced, expected, Some(from), next).await?;
+        let update = Box::new(self.verify(&view.context, received).await?);
         let ask = self.ask(worker, header.lease, |answer| Command::Update {
             worker: worker.clone(),
             lease: header.lease,
@@ -344,14 +349,10 @@ impl Service for Training {
 
     async fn submit_update(
         &self,
-        request: Request<Streaming<v1::UpdatePart>>,
+        _: Request<Streaming<v1::UpdatePart>>,
     ) -> Result<Response<v1::SubmitUpdateResponse>, Status> {
-        let worker = caller(&request)?.name;
-        let received = self.receive(&worker, &mut request.into_inner()).await;
-        received.inspect_err(
-            |status| tracing::info!(%worker, reason = status.message(), "update not accepted"),
-        )?;
-        Ok(Response::new(v1::SubmitUpdateResponse {}))
+        // `Direct` serves this call; the generated trait asks for it nevertheless.
+        Err(errors::internal(&"an update came to the generated service").into())
     }
 
     async fn submit_evaluation(

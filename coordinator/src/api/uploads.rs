@@ -7,6 +7,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use params::{Digest, Name};
 use proto::{
     chunks::Tally,
@@ -25,9 +26,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// An upload may take a minute, and longer for what this rate cannot carry in it.
 const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 
-/// How often an upload that waits for its share looks for what others left. While somebody waits, who holds a share
-/// and sends nothing for this long loses it.
+/// How often an upload that waits for its share looks for what others left.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// While somebody waits, who holds a share and sends no whole chunk for this long loses it: at [`BYTES_PER_SECOND_MIN`]
+/// a chunk takes four seconds.
+const SILENCE_WANTED: Duration = Duration::from_secs(6);
 
 /// While somebody waits, an upload slower than [`BYTES_PER_SECOND_MIN`] over this time loses its share.
 const SLOW: Duration = Duration::from_secs(10);
@@ -54,6 +58,17 @@ pub(crate) struct Resume {
     pub(crate) offset: u64,
 }
 
+/// A piece of a payload, as whoever reads the stream has it.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// A whole chunk.
+    Chunk(Chunk),
+    /// Some of the data of a chunk, which has `of` bytes in all. The rest follows.
+    Data { piece: Bytes, of: usize },
+    /// The end of a chunk whose data came before; an empty digest is none.
+    End { offset: u64, digest: Vec<u8> },
+}
+
 /// What has arrived of an upload whose connection broke. It keeps its share: memory stays bounded.
 #[derive(Debug)]
 struct Partial {
@@ -66,6 +81,38 @@ struct Partial {
 struct Arriving {
     tally: Tally,
     buffer: Buffer,
+}
+
+impl Arriving {
+    /// Takes in one chunk; `false` at the end of the stream. Data goes to its place as it comes, and counts with the
+    /// end of its chunk: what breaks in between leaves no trace. It is hashed then, in one piece, from the cache.
+    async fn chunk<F>(&mut self, next: &mut impl FnMut() -> F) -> Result<bool, Stop>
+    where
+        F: Future<Output = Result<Option<Piece>, WireError>>,
+    {
+        // What is in memory is addressed by `usize`.
+        let start = self.tally.offset() as usize;
+        let mut end = start;
+        loop {
+            let (offset, digest) = match next().await.map_err(Stop::Broken)? {
+                None => return Ok(false),
+                Some(Piece::Data { piece, of }) => {
+                    self.tally.fits(of).map_err(Stop::Refused)?;
+                    self.buffer.put(end, &piece);
+                    end += piece.len();
+                    continue;
+                }
+                Some(Piece::Chunk(Chunk { offset, data, digest })) => {
+                    self.tally.accept(offset, &data, &digest).map_err(Stop::Refused)?;
+                    self.buffer.put(start, &data);
+                    return Ok(true);
+                }
+                Some(Piece::End { offset, digest }) => (offset, digest),
+            };
+            self.tally.accept(offset, &self.buffer[start..end], &digest).map_err(Stop::Refused)?;
+            return Ok(true);
+        }
+    }
 }
 
 /// The one upload of a worker that is let through; a later one ends it.
@@ -121,7 +168,7 @@ impl Uploads {
         partial.map_or(0, |partial| partial.arriving.tally.offset())
     }
 
-    /// Receives what was announced; `next` gives the next chunk, `None` at the end of the stream. With `from`, goes on
+    /// Receives what was announced; `next` gives the next piece, `None` at the end of the stream. With `from`, goes on
     /// where an earlier connection ended, and keeps what has arrived when this one breaks; a worker that starts
     /// another upload gives up the one before.
     pub(crate) async fn receive<F>(
@@ -132,7 +179,7 @@ impl Uploads {
         next: impl FnMut() -> F,
     ) -> Result<Buffer, WireError>
     where
-        F: Future<Output = Result<Option<Chunk>, WireError>>,
+        F: Future<Output = Result<Option<Piece>, WireError>>,
     {
         let turn = from.as_ref().map(|resume| self.turn(&resume.worker));
         let mut arriving = self.begin(announced, bytes_max, from.as_ref()).await?;
@@ -167,7 +214,7 @@ impl Uploads {
         mut next: impl FnMut() -> F,
     ) -> Result<(), Stop>
     where
-        F: Future<Output = Result<Option<Chunk>, WireError>>,
+        F: Future<Output = Result<Option<Piece>, WireError>>,
     {
         // From here on only: others decide how long an upload waits for its share.
         let (began, longest) = (self.clock.now_ms(), longest(announced.bytes));
@@ -181,27 +228,22 @@ impl Uploads {
                 let slow = format!("{have} of {all} bytes arrived in {seconds} s, send the rest");
                 return Err(Stop::Broken(busy(slow)));
             }
-            match self.patiently(next()).await {
-                Ok(Some(chunk)) => {
-                    arriving.tally.accept(&chunk).map_err(Stop::Refused)?;
-                    // What is in memory is addressed by `usize`.
-                    arriving.buffer.put(have as usize, &chunk.data);
-                    if let Some(percent) = resumable {
-                        percent.store(arriving.tally.offset() * 100 / all.max(1), Ordering::Relaxed);
-                    }
+            if self.patiently(arriving.chunk(&mut next)).await? {
+                if let Some(percent) = resumable {
+                    percent.store(arriving.tally.offset() * 100 / all.max(1), Ordering::Relaxed);
                 }
-                Ok(None) if arriving.tally.is_complete() || resumable.is_none() => return Ok(()),
-                Ok(None) => {
-                    let message = format!("the upload ended after {have} of {all} bytes, send the rest");
-                    return Err(Stop::Broken(WireError::new(ErrorCode::Corrupt, message)));
-                }
-                Err(error) => return Err(Stop::Broken(error)),
+                continue;
             }
+            if arriving.tally.is_complete() || resumable.is_none() {
+                return Ok(());
+            }
+            let message = format!("the upload ended after {have} of {all} bytes, send the rest");
+            return Err(Stop::Broken(WireError::new(ErrorCode::Corrupt, message)));
         }
     }
 
     /// The next chunk, as long as it may take.
-    async fn patiently<T>(&self, next: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
+    async fn patiently<T>(&self, next: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
         let mut next = std::pin::pin!(next);
         let mut silent = Duration::ZERO;
         loop {
@@ -209,8 +251,9 @@ impl Uploads {
                 return chunk;
             }
             silent += LOOK_AGAIN;
-            if silent >= SILENCE_MAX || self.pool.is_wanted() {
-                return Err(busy(format!("no byte for {} s, send the upload again", silent.as_secs())));
+            if silent >= SILENCE_MAX || (silent >= SILENCE_WANTED && self.pool.is_wanted()) {
+                let silence = format!("no byte for {} s, send the upload again", silent.as_secs());
+                return Err(Stop::Broken(busy(silence)));
             }
         }
     }
@@ -322,7 +365,7 @@ mod tests {
         let announced = chunks::announce(payload);
         let next = || {
             let next = match chunks.next() {
-                Some(chunk) => Ok(Some(chunk)),
+                Some(chunk) => Ok(Some(Piece::Chunk(chunk))),
                 None => then.clone().map_or(Ok(None), Err),
             };
             std::future::ready(next)
@@ -371,7 +414,7 @@ mod tests {
         let mut chunks =
             chunks::split(payload.clone(), 0, chunks::Proof::Chunks).collect::<Vec<_>>().into_iter();
         let ben = Resume { worker: "ben".parse().unwrap(), offset: 0 };
-        let next = || std::future::ready(Ok(chunks.next()));
+        let next = || std::future::ready(Ok(chunks.next().map(Piece::Chunk)));
         assert!(uploads.receive(&announced, 1 << 30, Some(ben), next).await.is_ok());
     }
 
@@ -380,7 +423,7 @@ mod tests {
         let uploads = Uploads::new(3 << 20, 3 << 20);
         let payload: Bytes = vec![7u8; 3 << 20].into();
         let announced = chunks::announce(&payload);
-        let never = || std::future::pending::<Result<Option<Chunk>, WireError>>();
+        let never = || std::future::pending::<Result<Option<Piece>, WireError>>();
         let first = uploads.receive(&announced, 1 << 30, from(0), never);
         let (first, second) = tokio::join!(first, send(&uploads, &payload, 0, 99, None));
         assert_eq!(first.unwrap_err().message, "a later upload of this worker took over");

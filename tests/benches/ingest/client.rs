@@ -42,7 +42,7 @@ pub(crate) async fn enrol(
 
 /// Connected workers with one update for all of them.
 pub(crate) struct Clients {
-    each: Vec<(TrainingClient<Channel>, u64)>,
+    each: Vec<(Channel, u64)>,
     payload: Bytes,
     announced: BlobRef,
 }
@@ -68,7 +68,8 @@ impl Clients {
         let announced = chunks::announce(&payload);
         let mut each = Vec::new();
         for member in members {
-            let mut rpc = TrainingClient::new(identity::connect(member, address).await.unwrap());
+            let channel = identity::connect(member, address).await.unwrap();
+            let mut rpc = TrainingClient::new(channel.clone());
             let request = v1::RegisterRequest {
                 protocol_min: *PROTOCOL.start(),
                 protocol_max: *PROTOCOL.end(),
@@ -80,7 +81,7 @@ impl Clients {
                 None => rpc.register(request).await.unwrap().into_inner().session,
                 Some(_) => 0,
             };
-            each.push((rpc, session));
+            each.push((channel, session));
         }
         Self { each, payload, announced }
     }
@@ -88,7 +89,8 @@ impl Clients {
     /// Waits until all have work; returns their leases.
     pub(crate) async fn poll(&mut self) -> Vec<u64> {
         let mut leases = Vec::new();
-        for (rpc, session) in &mut self.each {
+        for (channel, session) in &self.each {
+            let mut rpc = TrainingClient::new(channel.clone());
             let lease = loop {
                 let poll = v1::PollRequest { session: *session, wait_ms: 20_000 };
                 if let Some(work) = rpc.poll(poll).await.unwrap().into_inner().work {
@@ -100,51 +102,55 @@ impl Clients {
         leases
     }
 
-    /// Sends the update of each to a service that does not ask what for.
+    /// Sends the update of each to a service that does not ask what for, by the generated client: both ends are bare.
     pub(crate) async fn send_without_work(&mut self) -> Sent {
-        self.send(vec![0; self.each.len()]).await
+        self.send_all(vec![0; self.each.len()], true).await
     }
 
-    /// Sends the update of each, at the same time, and waits until all are acknowledged.
+    /// Sends the update of each, at the same time and as workers do, and waits until all are acknowledged.
     pub(crate) async fn send(&mut self, leases: Vec<u64>) -> Sent {
+        self.send_all(leases, false).await
+    }
+
+    async fn send_all(&mut self, leases: Vec<u64>, bare: bool) -> Sent {
         let clock = Clock::start();
         let mut sending = JoinSet::new();
-        for ((rpc, session), lease) in self.each.iter().zip(leases) {
-            let (rpc, session) = (rpc.clone(), *session);
-            let (payload, announced) = (self.payload.clone(), self.announced.clone());
-            sending.spawn(submit(rpc, session, lease, payload, announced));
+        for ((channel, session), lease) in self.each.iter().zip(leases) {
+            let header = v1::UpdateHeader {
+                session: *session,
+                lease,
+                examples: 1,
+                payload: Some(self.announced.clone()),
+                ..v1::UpdateHeader::default()
+            };
+            sending.spawn(submit(channel.clone(), header, self.payload.clone(), bare));
         }
         sending.join_all().await;
         Sent { bytes: self.announced.bytes * self.each.len() as u64, ms: clock.now_ms() }
     }
 }
 
-async fn submit(
-    mut rpc: TrainingClient<Channel>,
-    session: u64,
-    lease: u64,
-    payload: Bytes,
-    announced: BlobRef,
-) {
+async fn submit(channel: Channel, header: v1::UpdateHeader, payload: Bytes, bare: bool) {
     loop {
-        let header = v1::UpdateHeader {
-            session,
-            lease,
-            examples: 1,
-            train_loss: 0.0,
-            payload: Some(announced.clone()),
-            ..v1::UpdateHeader::default()
+        let (channel, header, payload) = (channel.clone(), header.clone(), payload.clone());
+        let sent = match bare {
+            true => generated(channel, header, payload).await,
+            false => proto::submit::submit(channel, header, payload, Proof::Whole).await,
         };
-        let first = v1::UpdatePart { part: Some(Part::Header(header)) };
-        let rest = chunks::split(payload.clone(), 0, Proof::Whole);
-        let rest = rest.map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });
-        let parts = tokio_stream::iter(std::iter::once(first).chain(rest));
-        match rpc.submit_update(parts).await {
-            Ok(_) => return,
+        match sent {
+            Ok(()) => return,
             Err(status) if status.code() == tonic::Code::ResourceExhausted => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(status) => panic!("{:?}: {}", status.code(), status.message()),
         }
     }
+}
+
+async fn generated(channel: Channel, header: v1::UpdateHeader, payload: Bytes) -> Result<(), tonic::Status> {
+    let first = v1::UpdatePart { part: Some(Part::Header(header)) };
+    let rest = chunks::split(payload, 0, Proof::Whole);
+    let rest = rest.map(|chunk| v1::UpdatePart { part: Some(Part::Chunk(chunk)) });
+    let parts = tokio_stream::iter(std::iter::once(first).chain(rest));
+    TrainingClient::new(channel).submit_update(parts).await.map(|_| ())
 }
