@@ -13,7 +13,9 @@ mod tensors;
 
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use examples::Examples;
-pub use layout::{Layout, LayoutError, TENSOR_COUNT_MAX, TensorSpec};
+pub use layout::{Dtype, Layout, LayoutError, TENSOR_COUNT_MAX, TensorSpec};
 pub use name::{Name, ParseNameError};
 pub use rng::Rng;
-pub use tensors::{Params, ParamsError, SAFETENSORS_HEADER_MAX, safetensors_header, safetensors_values};
+pub use tensors::{
+    Params, ParamsError, SAFETENSORS_HEADER_MAX, safetensors_header, safetensors_integers, safetensors_values,
+};

@@ -69,7 +69,8 @@ pub(crate) fn safetensors(bytes: &[u8]) {
     match Params::from_safetensors(bytes) {
         Ok(params) => {
             assert_eq!(params.values().len(), params.layout().elements());
-            assert!(params.layout().bytes() <= bytes.len());
+            assert_eq!(params.integers().len(), params.layout().integers());
+            assert!(params.layout().file_bytes() <= bytes.len());
             let written = params.to_safetensors().unwrap();
             let again = Params::from_safetensors(&written).unwrap();
             assert_eq!(again.layout(), params.layout());
