@@ -67,7 +67,8 @@ pub enum UpdateFault {
 }
 
 /// Whether `update`, as it came from the wire, may be decoded and averaged. What passes decodes to finite
-/// elements within the bounds of the form.
+/// elements within the bounds of the form. Integers have no rule but their length: any difference passes, and
+/// [`Form::raise_integers`] adds it without overflow.
 ///
 /// The norm is computed when `norm_max` (parameter units) is given; `f64::INFINITY` measures without a
 /// bound. Memory is a constant, whatever the size of the model.

@@ -6,7 +6,7 @@
 //! before it believes them.
 //!
 //! An update is `encoding(averaged elements)`, in the order of the layout, and behind it the elements
-//! of `max` tensors as `f32`, little-endian.
+//! of `max` tensors: floats as `f32`, then integers as `i64`, little-endian.
 //!
 //! The same input gives the same bits on every machine: the only floating-point operations are
 //! `+ - * / sqrt`, comparisons and roundings, and all that is drawn comes from [`params::Rng`].

@@ -1,20 +1,22 @@
 use std::ops::Range;
 
-use params::Layout;
+use params::{Dtype, Layout};
 
+use self::integers::Integers;
 use crate::Encoding;
 
+mod integers;
 mod pattern;
 
 /// What becomes of a tensor at the end of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Its update travels in the encoding of the run, and the mean is applied.
+    /// Its update travels in the encoding of the run, and the mean is applied. Not for integers.
     Average,
     /// It stays with its worker, which goes on from its own values (FedBN, Li et al.,
     /// arXiv:2102.07623).
     KeepLocal,
-    /// Its elements travel as `f32`, and the largest of all workers counts.
+    /// Its elements travel as `f32`, or `i64` where they are integers, and the largest of all workers counts.
     Max,
     /// It does not travel, and the version keeps the values that it had.
     Skip,
@@ -28,6 +30,14 @@ impl Policy {
         ("max", Policy::Max),
         ("skip", Policy::Skip),
     ];
+
+    /// That of tensors without a rule: the one place that decides.
+    fn unless_ruled(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::Average,
+            Dtype::I64 => Self::Skip,
+        }
+    }
 
     /// The policy of this name.
     pub fn named(name: &str) -> Option<Self> {
@@ -43,7 +53,7 @@ pub struct Rule {
     /// What becomes of the tensors.
     pub policy: Policy,
     /// The largest magnitude of an element, in parameter units; `None`: the bound of the round for averaged
-    /// tensors, and no bound for `max` ones.
+    /// tensors, and no bound for `max` ones. Integers have no bound.
     pub coordinate_max: Option<f32>,
 }
 
@@ -61,6 +71,17 @@ pub enum FormError {
     /// All tensors are kept, skipped or `max`, or have no element.
     #[error("no element is averaged: give at least one tensor the policy 'average'")]
     NothingAveraged,
+    /// The mean of integers is none.
+    #[error(
+        "tensor '{tensor}' holds integers, which policy 'average' of pattern '{pattern}' would round: give it 'max', \
+         'keep-local' or 'skip' in a rule before, or no rule, which is 'skip' for integers"
+    )]
+    AverageOfIntegers {
+        /// The tensor.
+        tensor: String,
+        /// The first pattern that matches it.
+        pattern: String,
+    },
     /// A coordinate bound is NaN, infinite, zero or negative.
     #[error("coordinate bound {value} of {rule} must be finite and above 0")]
     CoordinateMax {
@@ -74,7 +95,7 @@ pub enum FormError {
 /// A run of elements that lie side by side in the model and on the wire, with one bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Segment {
-    /// The elements in the flat layout.
+    /// The elements in the flat layout of floats.
     pub flat: Range<usize>,
     /// The index of the first among those of its policy, on the wire.
     pub at: usize,
@@ -96,9 +117,10 @@ pub struct Form {
     averaged: Part,
     maxed: Part,
     kept_local: Vec<Range<usize>>,
+    integers: Integers,
 }
 
-/// The elements that travel under one policy.
+/// The floats that travel under one policy.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Part {
     segments: Vec<Segment>,
@@ -140,8 +162,8 @@ impl Part {
 }
 
 impl Form {
-    /// The form of updates of a model, by the rules of a job. Tensors without a rule are averaged; averaged
-    /// tensors whose rule has no bound are within `coordinate_max` (parameter units).
+    /// The form of updates of a model, by the rules of a job. Tensors without a rule are averaged, those of
+    /// integers skipped; averaged tensors whose rule has no bound are within `coordinate_max` (parameter units).
     ///
     /// # Errors
     /// See [`FormError`].
@@ -152,14 +174,14 @@ impl Form {
             averaged: Part::default(),
             maxed: Part::default(),
             kept_local: Vec::new(),
+            integers: Integers::new(layout, rules)?,
         };
         // Empty tensors have nothing that could travel, and would be found at the index of the next one.
         for (tensor, flat) in layout.ranges().filter(|(_, flat)| !flat.is_empty()) {
             form.tensors.push((tensor.name.clone(), flat.clone()));
-            let rule = rules.iter().find(|rule| pattern::matches(&rule.pattern, &tensor.name));
+            let rule = first(rules, &tensor.name);
             let bound = rule.and_then(|rule| rule.coordinate_max);
-            // The one place that decides for tensors without a rule.
-            match rule.map_or(Policy::Average, |rule| rule.policy) {
+            match rule.map_or(Policy::unless_ruled(tensor.dtype), |rule| rule.policy) {
                 Policy::Average => form.averaged.push(flat, bound.unwrap_or(coordinate_max)),
                 Policy::Max => form.maxed.push(flat, bound.unwrap_or(f32::MAX)),
                 Policy::KeepLocal => push(&mut form.kept_local, flat),
@@ -174,21 +196,23 @@ impl Form {
         self.averaged.elements
     }
 
-    /// Elements of which the largest counts.
+    /// Floats of which the largest counts.
     pub fn maxed(&self) -> usize {
         self.maxed.elements
     }
 
     /// The exact length of an update on the wire.
     pub fn bytes(&self, encoding: &Encoding) -> u64 {
-        encoding.bytes(self.averaged()).saturating_add(Encoding::F32.bytes(self.maxed()))
+        let maxed = Encoding::F32.bytes(self.maxed()).saturating_add(8 * self.max_integers() as u64);
+        encoding.bytes(self.averaged()).saturating_add(maxed)
     }
 
-    /// An update on the wire as the payload of the encoding and that of the `max` elements, which is
-    /// [`Encoding::F32`]; `None` when it has another length.
+    /// An update on the wire as the payload of the encoding and that of the `max` floats, which is
+    /// [`Encoding::F32`]; `None` when it has another length. [`Form::read_integers`] reads what is behind them.
     pub fn split<'a>(&self, encoding: &Encoding, update: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         let fits = update.len() as u64 == self.bytes(encoding);
-        fits.then(|| update.split_at(update.len() - 4 * self.maxed()))
+        let floats = update.len().checked_sub(8 * self.max_integers()).filter(|_| fits)?;
+        Some(update[..floats].split_at(floats - 4 * self.maxed()))
     }
 
     /// The averaged elements: runs of the flat layout without gaps on the wire, in its order.
@@ -201,7 +225,7 @@ impl Form {
         &self.maxed.segments
     }
 
-    /// What stays with its worker, in the flat layout.
+    /// What stays with its worker of the floats, in the flat layout.
     pub fn kept_local(&self) -> &[Range<usize>] {
         &self.kept_local
     }
@@ -243,6 +267,11 @@ impl Form {
         let (name, flat) = self.tensors.get(after.checked_sub(1)?)?;
         flat.contains(&index).then(|| (name.as_str(), index - flat.start))
     }
+}
+
+/// The rule that counts for a tensor.
+fn first<'a>(rules: &'a [Rule], tensor: &str) -> Option<&'a Rule> {
+    rules.iter().find(|rule| pattern::matches(&rule.pattern, tensor))
 }
 
 fn validate(layout: &Layout, rules: &[Rule], coordinate_max: f32) -> Result<(), FormError> {
