@@ -54,6 +54,10 @@ pub struct Synthetic {
     pub parameters: u64,
     /// What is in it.
     pub update: SyntheticUpdate,
+    /// Whether the model also has the tensors that a normalisation layer has beside its weights:
+    /// `norm.running_mean` and `norm.running_var`, 8 floats each, and the integer
+    /// `norm.num_batches_tracked`. `false` by default.
+    pub buffers: bool,
 }
 
 /// What is in an update of a synthetic run: `synthetic.update`. Its weight is 1.

@@ -35,6 +35,7 @@ pub(crate) struct Model {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Synthetic {
     pub(crate) update: Option<String>,
+    pub(crate) buffers: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

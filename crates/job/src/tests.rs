@@ -126,7 +126,7 @@ fn gradient_mode_and_private_tables() {
 #[test]
 fn a_synthetic_run_has_fixed_values_for_what_it_does_without() {
     let job = Job::parse(SYNTHETIC).unwrap();
-    let random = Synthetic { parameters: 1000, update: SyntheticUpdate::Random };
+    let random = Synthetic { parameters: 1000, update: SyntheticUpdate::Random, buffers: false };
     assert_eq!(job.task, Task::Synthetic(random));
     assert_eq!((job.task.word(), Task::Classification.word()), ("synthetic", "classification"));
     assert_eq!(job.model, Model { arch: "synthetic".into(), hidden: vec![], init: None });
@@ -161,7 +161,12 @@ fn a_synthetic_run_has_fixed_values_for_what_it_does_without() {
         "must be at least rounds.cohort.select = 2 with update \"one-hot\": shard i sets parameter i";
     assert_eq!(found, [format!("model.parameters = 1: {reason}")]);
     let hot = edited(&text, "parameters = 1", "parameters = 2").task;
-    assert_eq!(hot, Task::Synthetic(Synthetic { parameters: 2, update: SyntheticUpdate::OneHot }));
+    assert_eq!(
+        hot,
+        Task::Synthetic(Synthetic { parameters: 2, update: SyntheticUpdate::OneHot, buffers: false })
+    );
+    let buffers = edited(SYNTHETIC, "[synthetic]", "[synthetic]\nbuffers = true").task;
+    assert_eq!(buffers, Task::Synthetic(Synthetic { buffers: true, ..random }));
     let most = edited(SYNTHETIC, "parameters = 1000 ", "parameters = 1073741824 ").task;
     assert_eq!(most, Task::Synthetic(Synthetic { parameters: 1 << 30, ..random }));
     let server = edited(SYNTHETIC, "[rounds]", "[aggregate]\nserver = { kind = \"adam\", lr = 1 }\n[rounds]");

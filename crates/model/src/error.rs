@@ -43,7 +43,7 @@ pub enum ModelError {
     },
     /// The sizes are not those of [`ModelSpec::synthetic`](crate::ModelSpec::synthetic).
     #[error(
-        "a synthetic model has no inputs and no outputs, and the number of its parameters as hidden = [n], not inputs = {inputs}, hidden = {hidden:?}, outputs = {outputs}"
+        "a synthetic model has no inputs and no outputs, and the number of its parameters as hidden = [n], or [n, 8] with buffers, not inputs = {inputs}, hidden = {hidden:?}, outputs = {outputs}"
     )]
     NotSynthetic {
         /// Features per row that were given.

@@ -36,5 +36,5 @@ pub use error::ModelError;
 pub use measure::{Measured, measure};
 pub use predict::Predictor;
 pub use spec::{LocalSpec, Mode, ModelSpec, Optimizer};
-pub use synthetic::{SyntheticUpdate, synthetic_update};
+pub use synthetic::{SyntheticUpdate, synthetic_update, synthetic_update_with_buffers};
 pub use train::{Flow, Trained, train};

@@ -6,7 +6,7 @@ pub struct ModelSpec {
     /// Features per row; 0 for a synthetic model.
     pub inputs: usize,
     /// The width of each hidden layer, first to last; empty for a linear model. A synthetic model has the
-    /// number of its parameters here.
+    /// number of its parameters here, and behind it the width of its normalisation layer, if it has one.
     pub hidden: Vec<usize>,
     /// The number of classes; 0 for a synthetic model.
     pub outputs: usize,
@@ -20,6 +20,16 @@ impl ModelSpec {
     pub fn synthetic(parameters: usize) -> Self {
         Self { arch: Self::SYNTHETIC.to_owned(), inputs: 0, hidden: vec![parameters], outputs: 0 }
     }
+
+    /// A synthetic model with the tensors that a normalisation layer has beside its weights, as PyTorch's
+    /// `BatchNorm1d(8)`: `norm.running_mean` and `norm.running_var`, and the integer
+    /// `norm.num_batches_tracked`.
+    pub fn synthetic_with_buffers(parameters: usize) -> Self {
+        Self { hidden: vec![parameters, Self::NORM_WIDTH], ..Self::synthetic(parameters) }
+    }
+
+    /// The features of the normalisation layer of a synthetic model.
+    pub(crate) const NORM_WIDTH: usize = 8;
 
     /// Whether it is of the architecture that computes nothing.
     pub fn is_synthetic(&self) -> bool {

@@ -1,5 +1,7 @@
 use params::Rng;
 
+use crate::ModelSpec;
+
 /// What is in the update of a worker that has no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyntheticUpdate {
@@ -9,19 +11,47 @@ pub enum SyntheticUpdate {
     OneHot,
 }
 
-/// The update of a synthetic run: `parameters` numbers for the shard `part`. Needs no libtorch.
+/// The update of a synthetic model: `parameters` numbers for the shard `part`. Needs no libtorch.
 ///
 /// The same arguments give the same bits on every platform and in every release. A caller that wants
 /// another random update in each round gives another `seed`. A one-hot update does not depend on it,
 /// and is all zeros where `part` is not below `parameters`.
 pub fn synthetic_update(kind: SyntheticUpdate, parameters: usize, seed: u64, part: u32) -> Vec<f32> {
+    let mut update = Vec::new();
+    append(&mut update, kind, parameters, seed, part);
+    update
+}
+
+/// The update of a synthetic model with buffers: floats and integers, each in the order of its layout, which has the
+/// statistics before the parameters. These are as [`synthetic_update`] has them. Running means move, and running
+/// variances grow, by numbers of the size of a random update; the worker with shard `part` has seen `1 + part`
+/// batches more, so that workers differ.
+pub fn synthetic_update_with_buffers(
+    kind: SyntheticUpdate,
+    parameters: usize,
+    seed: u64,
+    part: u32,
+) -> (Vec<f32>, Vec<i64>) {
+    let width = ModelSpec::NORM_WIDTH;
+    // Exactly: a large update must not take the next power of two.
+    let mut update = Vec::with_capacity(2 * width + parameters);
+    let rng = Rng::new(seed, &["synthetic buffers", &part.to_string()]);
+    random(&mut update, 2 * width, rng);
+    update[width..].iter_mut().for_each(|growth| *growth = growth.abs());
+    append(&mut update, kind, parameters, seed, part);
+    (update, vec![1 + i64::from(part)])
+}
+
+fn append(update: &mut Vec<f32>, kind: SyntheticUpdate, parameters: usize, seed: u64, part: u32) {
     match kind {
-        SyntheticUpdate::Random => random(parameters, Rng::new(seed, &["synthetic", &part.to_string()])),
+        SyntheticUpdate::Random => {
+            random(update, parameters, Rng::new(seed, &["synthetic", &part.to_string()]));
+        }
         SyntheticUpdate::OneHot => {
-            let mut update = vec![0.0; parameters];
-            let place = usize::try_from(part).ok().and_then(|at| update.get_mut(at));
+            let start = update.len();
+            update.resize(start + parameters, 0.0);
+            let place = usize::try_from(part).ok().and_then(|at| update[start..].get_mut(at));
             place.into_iter().for_each(|value| *value = 1.0);
-            update
         }
     }
 }
@@ -29,15 +59,16 @@ pub fn synthetic_update(kind: SyntheticUpdate, parameters: usize, seed: u64, par
 /// Bytes that are drawn at once: a call per number would cost more than the cipher.
 const BLOCK: usize = 4096;
 
-fn random(count: usize, mut rng: Rng) -> Vec<f32> {
-    let mut update = Vec::with_capacity(count);
+/// Appends `count` numbers.
+fn random(update: &mut Vec<f32>, count: usize, mut rng: Rng) {
+    update.reserve_exact(count);
+    let end = update.len() + count;
     let mut block = [0; BLOCK];
-    while update.len() < count {
+    while update.len() < end {
         rng.fill(&mut block);
-        let words = block.as_chunks::<4>().0.iter().take(count - update.len());
+        let words = block.as_chunks::<4>().0.iter().take(end - update.len());
         update.extend(words.map(|word| number(i32::from_le_bytes(*word))));
     }
-    update
 }
 
 /// The upper 24 bits, which an `f32` holds exactly: from -2^23 to 2^23 - 1, times 2^-29.

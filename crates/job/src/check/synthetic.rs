@@ -17,13 +17,14 @@ pub(super) fn work(faults: &mut Faults, raw: &raw::Job) -> Option<Work> {
     let updates = [("random", SyntheticUpdate::Random), ("one-hot", SyntheticUpdate::OneHot)];
     let update = raw.synthetic.as_ref().and_then(|table| table.update.as_deref());
     let update = faults.choice("synthetic.update", update, Some(SyntheticUpdate::Random), &updates);
+    let buffers = raw.synthetic.as_ref().and_then(|table| table.buffers).unwrap_or(false);
     data_unused(faults, &raw.data);
     let shards = raw.data.shards;
     let shards = shards.map(|shards| faults.count("data.shards", Some(shards), None, SHARDS_MAX));
     local_unused(faults, &raw.local);
     let parameters = u64::try_from(parameters?).ok()?;
     Some(Work {
-        task: Task::Synthetic(Synthetic { parameters, update: update? }),
+        task: Task::Synthetic(Synthetic { parameters, update: update?, buffers }),
         model: Model { arch: SYNTHETIC.to_owned(), hidden: Vec::new(), init: None },
         data: Data {
             name: SYNTHETIC.parse().ok()?,
@@ -46,7 +47,7 @@ pub(super) fn work(faults: &mut Faults, raw: &raw::Job) -> Option<Work> {
 
 /// Every shard has a place in a one-hot update.
 pub(super) fn fits(faults: &mut Faults, work: &Work, rounds: &Rounds) {
-    let Task::Synthetic(Synthetic { parameters, update: SyntheticUpdate::OneHot }) = work.task else {
+    let Task::Synthetic(Synthetic { parameters, update: SyntheticUpdate::OneHot, .. }) = work.task else {
         return;
     };
     let (key, shards) = match work.data.shards {
