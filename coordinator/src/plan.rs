@@ -102,7 +102,11 @@ pub(crate) fn protocol(job: &Job, shards: Option<Vec<u64>>, rounds: u32, lease_m
 pub(crate) fn network(job: &Job, features: usize, classes: usize) -> ModelSpec {
     if let Task::Synthetic(synthetic) = job.task {
         // The job file's bound fits the address space.
-        return ModelSpec::synthetic(usize::try_from(synthetic.parameters).unwrap_or(usize::MAX));
+        let parameters = usize::try_from(synthetic.parameters).unwrap_or(usize::MAX);
+        return match synthetic.buffers {
+            true => ModelSpec::synthetic_with_buffers(parameters),
+            false => ModelSpec::synthetic(parameters),
+        };
     }
     ModelSpec {
         arch: job.model.arch.clone(),
@@ -145,7 +149,7 @@ pub(crate) struct Exchange {
 /// The rules for tensors do not fit the model, or parts do not go together.
 pub(crate) fn exchange(job: &Job, layout: &Layout) -> Result<Exchange, PlanError> {
     let form = update::Form::of(&job.aggregate, layout)?;
-    if form.maxed() > 0 && job.local.mode == Mode::Gradient {
+    if form.maxed() + form.max_integers() > 0 && job.local.mode == Mode::Gradient {
         return Err(PlanError::MaxOfGradients);
     }
     let encoding = update::Encoding::from(job.aggregate.encoding);

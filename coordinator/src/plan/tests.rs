@@ -37,6 +37,8 @@ fn there_are_as_many_shards_as_workers_that_are_picked() {
 #[test]
 fn a_synthetic_network_has_its_parameters_and_no_table() {
     assert_eq!(network(&job(SYNTHETIC, "", ""), 0, 0), ModelSpec::synthetic(1000));
+    let buffers = job(SYNTHETIC, "[synthetic]", "[synthetic]\nbuffers = true");
+    assert_eq!(network(&buffers, 0, 0), ModelSpec::synthetic_with_buffers(1000));
     let mlp = ModelSpec { arch: "mlp".to_owned(), inputs: 4, hidden: vec![128], outputs: 3 };
     assert_eq!(network(&job(IRIS, "", ""), 4, 3), mlp);
 }

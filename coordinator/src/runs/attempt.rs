@@ -14,7 +14,7 @@ use params::Digest;
 
 use super::{
     DriveError,
-    gathered::{Files, Gathered, Kept, Previous},
+    gathered::{Files, Gathered, Kept, Maxed, Previous},
     prepare::Context,
     weights::Weights,
 };
@@ -64,7 +64,7 @@ pub(crate) fn make(
     }
     optimizer.begin();
     let (kept, maxed) = gathered.parts();
-    let out = Out::new(tools.blobs, context.layout.bytes())?;
+    let out = Out::new(tools.blobs, context.layout.file_bytes())?;
     let remembers = context.exchange.reduction.is_some_and(|spec| spec.needs_previous());
     let length = optimizer.save_len() + if remembers { 4 * averaged as u64 } else { 0 };
     let mut next = Out::new(tools.blobs, usize::try_from(length).unwrap_or(usize::MAX))?;
@@ -123,14 +123,16 @@ fn parts(context: &Context, state: Option<&Bytes>) -> Result<(Option<Bytes>, Opt
     Ok((Some(state.slice(..length)), Some(state.slice(length..))))
 }
 
-/// Writes new weights in the order of the layout, while the aggregate comes in the order of the averaged elements.
+/// Writes new weights in the order of their file, first the integers: floats in the order of the layout, while the
+/// aggregate comes in the order of the averaged elements.
 struct Maker<'a> {
     context: &'a Context,
     base: &'a Weights,
+    /// The largest differences of floats.
     maxed: &'a [f32],
     optimizer: Box<dyn ServerOptimizer>,
     out: Out,
-    /// Elements that are written.
+    /// Floats that are written.
     done: usize,
     weights: Vec<f32>,
     gradient: Vec<f32>,
@@ -140,11 +142,18 @@ impl<'a> Maker<'a> {
     fn new(
         context: &'a Context,
         base: &'a Weights,
-        maxed: &'a [f32],
+        maxed: Option<&'a Maxed>,
         optimizer: Box<dyn ServerOptimizer>,
         mut out: Out,
     ) -> Result<Self, DriveError> {
         out.write_all(&params::safetensors_header(&context.layout)?).map_err(StoreError::write)?;
+        let mut integers = base.integers();
+        if let Some(maxed) = maxed {
+            context.exchange.form.raise_integers(&maxed.integers, &mut integers);
+        }
+        let bytes: Vec<u8> = integers.iter().flat_map(|value| value.to_le_bytes()).collect();
+        out.write_all(&bytes).map_err(StoreError::write)?;
+        let maxed = maxed.map_or(&[][..], |maxed| &maxed.floats);
         let (weights, gradient) = (Vec::new(), Vec::new());
         Ok(Self { context, base, maxed, optimizer, out, done: 0, weights, gradient })
     }

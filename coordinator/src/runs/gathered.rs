@@ -16,8 +16,36 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Update {
     averaged: Averaged,
-    /// Elements of which the largest counts.
-    maxed: Vec<f32>,
+    maxed: Maxed,
+}
+
+/// Differences of the elements of which the largest counts.
+#[derive(Debug, Default)]
+pub(super) struct Maxed {
+    pub(super) floats: Vec<f32>,
+    pub(super) integers: Vec<i64>,
+}
+
+impl Maxed {
+    /// Those of an update that was verified.
+    fn read(context: &Context, update: &[u8]) -> Self {
+        let (form, encoding) = (&context.exchange.form, &context.exchange.encoding);
+        let mut floats = vec![0.0; form.maxed()];
+        if let Some((_, largest)) = form.split(encoding, update) {
+            update::Encoding::F32.decode(largest, form.maxed(), 0, &mut floats);
+        }
+        Self { floats, integers: form.read_integers(encoding, update).unwrap_or_default() }
+    }
+
+    /// Keeps the larger of each element.
+    fn raise(&mut self, other: &Self) {
+        for (largest, value) in self.floats.iter_mut().zip(&other.floats) {
+            *largest = largest.max(*value);
+        }
+        for (largest, value) in self.integers.iter_mut().zip(&other.integers) {
+            *largest = (*largest).max(*value);
+        }
+    }
 }
 
 /// What is averaged of an update.
@@ -50,11 +78,7 @@ impl Update {
         let exchange = &context.exchange;
         let bound = exchange.norm_max.or(exchange.clip.map(|_| f64::INFINITY));
         let checked = update::check(&exchange.form, &exchange.encoding, &payload, bound)?;
-        let elements = exchange.form.maxed();
-        let mut maxed = vec![0.0; elements];
-        if let Some((_, largest)) = exchange.form.split(&exchange.encoding, &payload) {
-            update::Encoding::F32.decode(largest, elements, 0, &mut maxed);
-        }
+        let maxed = Maxed::read(context, &payload);
         let averaged = match exchange.reduction {
             None => Averaged::Bytes { payload, norm: checked.norm },
             Some(_) => Averaged::Spilled(spilled(context, spill, &payload)?),
@@ -84,7 +108,7 @@ fn spilled(context: &Context, spill: &Spill, update: &[u8]) -> Result<Spilled, S
 pub(crate) struct Gathered {
     kept: Kept,
     /// The largest of each element whose policy is `max`; none before the first update.
-    maxed: Option<Vec<f32>>,
+    maxed: Option<Maxed>,
 }
 
 #[derive(Debug)]
@@ -143,18 +167,14 @@ impl Gathered {
         }
         match &mut self.maxed {
             None => self.maxed = Some(update.maxed),
-            Some(largest) => {
-                for (largest, value) in largest.iter_mut().zip(update.maxed) {
-                    *largest = largest.max(value);
-                }
-            }
+            Some(largest) => largest.raise(&update.maxed),
         }
         Ok(())
     }
 
     /// The updates, and the largest of each element whose policy is `max`.
-    pub(super) fn parts(&self) -> (&Kept, &[f32]) {
-        (&self.kept, self.maxed.as_deref().unwrap_or_default())
+    pub(super) fn parts(&self) -> (&Kept, Option<&Maxed>) {
+        (&self.kept, self.maxed.as_ref())
     }
 }
 
@@ -237,3 +257,5 @@ impl Rows for Previous {
 
 #[cfg(test)]
 mod resolution;
+#[cfg(test)]
+mod tests;
