@@ -8,7 +8,9 @@
 //! trained: trained again, whenever the process was killed, a round gives the same bits.
 //!
 //! All numbers are little-endian: magic (8 bytes), format (u32), length of the run's name (u8), the name, round
-//! (u32), lengths of residual and own values (u64 each), both as f32, and the digest of all of that (32).
+//! (u32), lengths of residual and own values (u64 each), both as f32, and the digest of all of that (32). Format 2 has
+//! the length of own integers (u64) behind the other lengths, and these as i64 behind the floats; format 1 is
+//! written where there are none, which earlier releases read.
 
 use std::{
     collections::BTreeMap,
@@ -28,13 +30,16 @@ use crate::error::chain;
 const FOLDER: &str = "carry";
 const MAGIC: [u8; 8] = *b"CNCLVCRY";
 
-/// Of this layout.
-const FORMAT: u32 = 1;
+/// Of files without integers.
+const FORMAT_FLOATS: u32 = 1;
+
+/// Of files with integers.
+const FORMAT: u32 = 2;
 
 /// How many runs have files: twice as many as have kept updates.
 const RUNS_MAX: usize = 16;
 
-/// How many floats are read and written in one go.
+/// How many numbers are read and written in one go.
 const PIECE: usize = 1 << 14;
 
 /// What a training leaves behind.
@@ -44,6 +49,8 @@ pub(crate) struct Carried {
     pub(crate) residual: Vec<f32>,
     /// The worker's own values, of each element that is kept local; empty: those of the base version.
     pub(crate) local: Vec<f32>,
+    /// The same of integers.
+    pub(crate) integers: Vec<i64>,
 }
 
 /// How much the files of a run hold.
@@ -51,14 +58,16 @@ pub(crate) struct Carried {
 pub(crate) struct Shape {
     /// Averaged elements, where there is feedback.
     pub(crate) residual: usize,
-    /// Elements that are kept local.
+    /// Floats that are kept local.
     pub(crate) local: usize,
+    /// Integers that are kept local.
+    pub(crate) integers: usize,
 }
 
 impl Shape {
     /// Whether there is nothing to carry.
     pub(crate) fn is_empty(self) -> bool {
-        self.residual == 0 && self.local == 0
+        self.residual == 0 && self.local == 0 && self.integers == 0
     }
 }
 
@@ -79,15 +88,15 @@ enum CarryError {
     Read(#[from] io::Error),
     #[error("it is nothing that is carried")]
     Magic,
-    #[error("it has format {0}, this release reads {FORMAT}")]
+    #[error("it has format {0}, this release reads up to {FORMAT}")]
     Format(u32),
     #[error("it is of round {round} of run '{run}'")]
     Other { run: String, round: u32 },
     #[error(
-        "it holds {residual} and {local} values in {bytes} bytes, the run has {} and {}",
-        expected.residual, expected.local
+        "it holds {residual} and {local} values and {integers} integers in {bytes} bytes, the run has {}, {} and {}",
+        expected.residual, expected.local, expected.integers
     )]
-    Shape { residual: u64, local: u64, bytes: u64, expected: Shape },
+    Shape { residual: u64, local: u64, integers: u64, bytes: u64, expected: Shape },
     #[error("it does not match its digest")]
     Damaged,
 }
@@ -248,16 +257,25 @@ fn write(path: &Path, place: &Place, carried: &Carried) -> Result<(), FileError>
         let name = place.run.as_str().as_bytes();
         let mut header = Vec::with_capacity(128);
         header.extend(MAGIC);
-        header.extend(FORMAT.to_le_bytes());
+        let integers = carried.integers.len() as u64;
+        header.extend(if integers == 0 { FORMAT_FLOATS } else { FORMAT }.to_le_bytes());
         // A name has at most 63 bytes.
         header.push(name.len() as u8);
         header.extend(name);
         header.extend(place.round.to_le_bytes());
         header.extend((carried.residual.len() as u64).to_le_bytes());
         header.extend((carried.local.len() as u64).to_le_bytes());
+        if integers > 0 {
+            header.extend(integers.to_le_bytes());
+        }
         put(&header)?;
-        let mut bytes = Vec::with_capacity(4 * PIECE);
+        let mut bytes = Vec::with_capacity(8 * PIECE);
         for piece in carried.residual.chunks(PIECE).chain(carried.local.chunks(PIECE)) {
+            bytes.clear();
+            bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
+            put(&bytes)?;
+        }
+        for piece in carried.integers.chunks(PIECE) {
             bytes.clear();
             bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
             put(&bytes)?;
@@ -276,7 +294,7 @@ fn read(path: &Path, run: &Name, round: u32, expected: Shape) -> Result<Carried,
         return Err(CarryError::Magic);
     }
     let format = u32::from_le_bytes(fields.take()?);
-    if format != FORMAT {
+    if ![FORMAT_FLOATS, FORMAT].contains(&format) {
         return Err(CarryError::Format(format));
     }
     let name = fields.text()?;
@@ -286,26 +304,41 @@ fn read(path: &Path, run: &Name, round: u32, expected: Shape) -> Result<Carried,
     }
     let residual = u64::from_le_bytes(fields.take()?);
     let local = u64::from_le_bytes(fields.take()?);
-    let header = 8 + 4 + 1 + name.len() + 4 + 8 + 8;
-    let length = header as u64 + 4 * (expected.residual as u64 + expected.local as u64) + 32;
-    if (residual, local, bytes) != (expected.residual as u64, expected.local as u64, length) {
-        return Err(CarryError::Shape { residual, local, bytes, expected });
-    }
-    let mut floats = |count: usize| {
-        let (mut values, mut piece) = (Vec::with_capacity(count), vec![0; 4 * PIECE.min(count)]);
-        while values.len() < count {
-            let bytes = &mut piece[..4 * PIECE.min(count - values.len())];
-            fields.fill(bytes)?;
-            values.extend(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-        }
-        io::Result::Ok(values)
+    let (integers, more) = match format {
+        FORMAT => (u64::from_le_bytes(fields.take()?), 8),
+        _ => (0, 0),
     };
-    let carried = Carried { residual: floats(expected.residual)?, local: floats(expected.local)? };
+    let header = 8 + 4 + 1 + name.len() + 4 + 8 + 8 + more;
+    let Shape { residual: r, local: l, integers: i } = expected;
+    let length = header as u64 + 4 * (r as u64 + l as u64) + 8 * i as u64 + 32;
+    if (residual, local, integers, bytes) != (r as u64, l as u64, i as u64, length) {
+        return Err(CarryError::Shape { residual, local, integers, bytes, expected });
+    }
+    let carried = Carried {
+        residual: numbers(&mut fields, r, f32::from_le_bytes)?,
+        local: numbers(&mut fields, l, f32::from_le_bytes)?,
+        integers: numbers(&mut fields, i, i64::from_le_bytes)?,
+    };
     let digest = fields.digest();
     match Digest::from(fields.take::<32>()?) == digest {
         true => Ok(carried),
         false => Err(CarryError::Damaged),
     }
+}
+
+/// The next numbers of a file, each of `N` bytes.
+fn numbers<T, const N: usize>(
+    fields: &mut Fields<impl io::Read>,
+    count: usize,
+    number: impl Fn([u8; N]) -> T,
+) -> io::Result<Vec<T>> {
+    let (mut values, mut piece) = (Vec::with_capacity(count), vec![0; N * PIECE.min(count)]);
+    while values.len() < count {
+        let bytes = &mut piece[..N * PIECE.min(count - values.len())];
+        fields.fill(bytes)?;
+        values.extend(bytes.as_chunks::<N>().0.iter().map(|bytes| number(*bytes)));
+    }
+    Ok(values)
 }
 
 #[cfg(test)]

@@ -34,6 +34,14 @@ pub(crate) struct Packed {
     pub(crate) carried: Option<Carried>,
 }
 
+/// What a training changed of a model: differences to the base version, in its layout.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) values: Vec<f32>,
+    /// Of tensors of integers.
+    pub(super) integers: Vec<i64>,
+}
+
 /// How the updates of a run leave this host.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -42,6 +50,8 @@ pub(crate) struct Outgoing {
     encoding: Encoding,
     /// What is this worker's own, in the flat layout.
     own: Vec<Range<usize>>,
+    /// The same of integers.
+    own_integers: Vec<Range<usize>>,
     carried: Carried,
 }
 
@@ -52,15 +62,21 @@ impl Outgoing {
         let form = Form::of(&job.aggregate, &layout)
             .map_err(|e| Impossible::open(format!("aggregate.tensors: {e}")))?;
         let learns = matches!(job.task, job::Task::Classification) && job.local.mode == Mode::Train;
-        let own = if learns { form.kept_local().to_vec() } else { Vec::new() };
         let encoding = Encoding::from(job.aggregate.encoding);
-        Ok(Self { layout, form, encoding, own, carried: Carried::default() })
+        Ok(Self::of(layout, form, encoding, learns))
+    }
+
+    fn of(layout: Layout, form: Form, encoding: Encoding, learns: bool) -> Self {
+        let own = |kept: &[Range<usize>]| if learns { kept.to_vec() } else { Vec::new() };
+        let (own, own_integers) = (own(form.kept_local()), own(form.kept_local_integers()));
+        Self { layout, form, encoding, own, own_integers, carried: Carried::default() }
     }
 
     /// How much is carried from round to round.
     pub(super) fn shape(&self) -> Shape {
         let residual = if self.encoding.has_feedback() { self.form.averaged() } else { 0 };
-        Shape { residual, local: self.own.iter().map(ExactSizeIterator::len).sum() }
+        let count = |ranges: &[Range<usize>]| ranges.iter().map(ExactSizeIterator::len).sum();
+        Shape { residual, local: count(&self.own), integers: count(&self.own_integers) }
     }
 
     /// Goes on from what an earlier round of this [`Outgoing::shape`] left.
@@ -71,30 +87,33 @@ impl Outgoing {
     /// A version with this worker's own values in it (FedBN: Li et al. 2021, arXiv:2102.07623).
     pub(super) fn with_own<'a>(&self, version: &'a Params) -> Cow<'a, Params> {
         // Weights of another model are refused by whoever computes with them.
-        if self.carried.local.is_empty() || *version.layout() != self.layout {
+        let nothing = self.carried.local.is_empty() && self.carried.integers.is_empty();
+        if nothing || *version.layout() != self.layout {
             return Cow::Borrowed(version);
         }
         let mut version = version.clone();
-        let mut rest = self.carried.local.as_slice();
-        for range in &self.own {
-            let (values, behind) = rest.split_at(range.len());
-            version.values_mut()[range.clone()].copy_from_slice(values);
-            rest = behind;
-        }
+        put_back(&self.own, &self.carried.local, version.values_mut());
+        put_back(&self.own_integers, &self.carried.integers, version.integers_mut());
         Cow::Owned(version)
     }
 
-    /// Turns a flat update, trained from `base`, into what travels. `base` is the one with own values in it;
+    /// The change of integers in a training that has none.
+    pub(super) fn no_integers(&self) -> Vec<i64> {
+        vec![0; self.layout.integers()]
+    }
+
+    /// Turns a change, trained from `base`, into what travels. `base` is the one with own values in it;
     /// `None` where there are no weights. `seed` decides how the encoding rounds.
     pub(super) fn pack(
         mut self,
-        update: Vec<f32>,
+        change: Change,
         base: Option<&Params>,
         seed: u64,
     ) -> Result<Packed, PackError> {
         let shape = self.shape();
-        let local = base.map_or(Ok(Vec::new()), |base| self.learnt(&update, base))?;
-        let (mut values, maxed) = self.gather(update);
+        let local = base.map_or(Ok(Vec::new()), |base| self.learnt(&change.values, base))?;
+        let own_integers = base.map_or_else(Vec::new, |base| self.counted(&change.integers, base));
+        let (mut values, maxed) = self.gather(change.values);
         let mut residual = std::mem::take(&mut self.carried.residual);
         if !residual.is_empty() {
             update::compensate(&mut values, &residual);
@@ -111,7 +130,8 @@ impl Outgoing {
         drop(values);
         let encoded = Encoding::F32.encode(&maxed, seed, &mut payload);
         encoded.map_err(|error| self.named(error, Encoding::F32, Form::locate_maxed))?;
-        let carried = (!shape.is_empty()).then_some(Carried { residual, local });
+        self.form.write_integers(&change.integers, &mut payload);
+        let carried = (!shape.is_empty()).then_some(Carried { residual, local, integers: own_integers });
         Ok(Packed { payload, carried })
     }
 
@@ -139,6 +159,12 @@ impl Outgoing {
         Ok(local)
     }
 
+    /// The own integers after the training; a counter ends at the largest of its type.
+    fn counted(&self, change: &[i64], base: &Params) -> Vec<i64> {
+        let own = self.own_integers.iter().cloned().flatten();
+        own.map(|index| base.integers()[index].saturating_add(change[index])).collect()
+    }
+
     fn named(
         &self,
         error: EncodeError,
@@ -152,6 +178,16 @@ impl Outgoing {
             }
             error @ EncodeError::TooMany { .. } => PackError::Encoding(encoding.name(), error),
         }
+    }
+}
+
+/// Copies what is carried, which is empty or fills the ranges, to its places.
+fn put_back<T: Copy>(ranges: &[Range<usize>], carried: &[T], flat: &mut [T]) {
+    let mut rest = carried;
+    for range in ranges {
+        let Some((values, behind)) = rest.split_at_checked(range.len()) else { return };
+        flat[range.clone()].copy_from_slice(values);
+        rest = behind;
     }
 }
 

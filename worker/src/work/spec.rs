@@ -15,6 +15,14 @@ pub(super) fn network(work: &Assignment) -> ModelSpec {
     }
 }
 
+/// The model of a synthetic run.
+pub(super) fn synthetic_network(parameters: usize, buffers: bool) -> ModelSpec {
+    match buffers {
+        true => ModelSpec::synthetic_with_buffers(parameters),
+        false => ModelSpec::synthetic(parameters),
+    }
+}
+
 /// How to train.
 pub(super) fn local(local: &job::Local) -> LocalSpec {
     let mode = match local.mode {

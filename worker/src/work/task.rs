@@ -8,7 +8,7 @@ use proto::v1::WorkKind;
 
 use super::{
     Assignment, Impossible, Inputs, WorkError,
-    outgoing::{Outgoing, PackError, Packed},
+    outgoing::{Change, Outgoing, PackError, Packed},
     prepared::Prepared,
     spec,
 };
@@ -19,7 +19,8 @@ pub(crate) struct Task {
     kind: Kind,
     /// Of the training.
     seed: u64,
-    outgoing: Outgoing,
+    /// Boxed: a task goes by value from hand to hand.
+    outgoing: Box<Outgoing>,
     /// The round whose training this one goes on from, on this host.
     from: Option<u32>,
 }
@@ -28,7 +29,7 @@ enum Kind {
     /// Local training from a base version on rows, or the measuring of a candidate on held-out rows.
     Classification { network: ModelSpec, local: LocalSpec, model: Arc<Params>, data: Arc<Prepared> },
     /// An update out of nothing.
-    Synthetic { update: SyntheticUpdate, parameters: usize, part: u32 },
+    Synthetic { update: SyntheticUpdate, parameters: usize, buffers: bool, part: u32 },
 }
 
 /// What came of a training.
@@ -66,8 +67,9 @@ impl Task {
                 let parameters =
                     usize::try_from(synthetic.parameters).map_err(|e| Impossible::open(e.to_string()))?;
                 let update = spec::synthetic(synthetic.update);
-                let layout = model::layout(&ModelSpec::synthetic(parameters));
-                (Kind::Synthetic { update, parameters, part: work.part }, layout)
+                let buffers = synthetic.buffers;
+                let layout = model::layout(&spec::synthetic_network(parameters, buffers));
+                (Kind::Synthetic { update, parameters, buffers, part: work.part }, layout)
             }
             job::Task::Classification => {
                 let data = inputs.examples(client, work).await?;
@@ -87,7 +89,7 @@ impl Task {
         let mut outgoing = Outgoing::new(&work.job, layout)?;
         let (carried, from) = inputs.carried(work, outgoing.shape()).await?;
         outgoing.go_on_from(carried);
-        Ok(Self { kind, seed: work.seed(worker), outgoing, from })
+        Ok(Self { kind, seed: work.seed(worker), outgoing: Box::new(outgoing), from })
     }
 
     /// Trains, and makes of it what leaves this host; tells of each batch.
@@ -102,14 +104,19 @@ impl Task {
                 let base = outgoing.with_own(&model);
                 let Trained { update, train_loss, examples } =
                     model::train(device, &network, &base, data.train(), &local, seed, progress)?;
-                (outgoing.pack(update, Some(&base), seed)?, examples, train_loss)
+                // No architecture that trains has integers yet.
+                let change = Change { values: update, integers: outgoing.no_integers() };
+                (outgoing.pack(change, Some(&base), seed)?, examples, train_loss)
             }
-            Kind::Synthetic { update, parameters, part } => {
-                let update = model::synthetic_update(update, parameters, seed, part);
+            Kind::Synthetic { update, parameters, buffers, part } => {
+                let (values, integers) = match buffers {
+                    true => model::synthetic_update_with_buffers(update, parameters, seed, part),
+                    false => (model::synthetic_update(update, parameters, seed, part), Vec::new()),
+                };
                 if progress(100) == Flow::Stop {
                     return Err(ModelError::Stopped.into());
                 }
-                (outgoing.pack(update, None, seed)?, 1, 0.0)
+                (outgoing.pack(Change { values, integers }, None, seed)?, 1, 0.0)
             }
         };
         Ok(Done { packed, examples, train_loss, from })

@@ -4,10 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SHAPE: Shape = Shape { residual: 3, local: 2 };
+mod integers;
+
+const SHAPE: Shape = Shape { residual: 3, local: 2, integers: 0 };
 
 fn carried(number: f32) -> Carried {
-    Carried { residual: vec![number, -0.5, f32::MIN_POSITIVE / 2.0], local: vec![-0.0, number + 1.0] }
+    Carried {
+        residual: vec![number, -0.5, f32::MIN_POSITIVE / 2.0],
+        local: vec![-0.0, number + 1.0],
+        integers: vec![],
+    }
 }
 
 fn place(run: &str, round: u32, from: Option<u32>) -> Place {
@@ -36,7 +42,8 @@ fn names(home: &tempfile::TempDir) -> Vec<String> {
     names
 }
 
-const NOTHING: (Carried, Option<u32>) = (Carried { residual: Vec::new(), local: Vec::new() }, None);
+const NOTHING: (Carried, Option<u32>) =
+    (Carried { residual: Vec::new(), local: Vec::new(), integers: Vec::new() }, None);
 
 #[test]
 fn a_round_starts_from_the_latest_one_before_it() {
@@ -108,7 +115,7 @@ fn a_damaged_file_is_passed_over_and_the_older_residual_is_not_sent_twice() {
     put(&carry, &place("r", 2, Some(1)));
     let path = home.path().join(FOLDER).join("r.2");
     let good = fs::read(&path).unwrap();
-    let older = Carried { residual: Vec::new(), local: carried(1.0).local };
+    let older = Carried { residual: Vec::new(), ..carried(1.0) };
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 1;
@@ -139,7 +146,7 @@ fn files_of_others_are_passed_over_and_left_alone() {
     assert_eq!(latest(&carry, 9), NOTHING);
     // Of a job with another number of elements.
     put(&carry, &place("r", 4, None));
-    let other = Shape { residual: 2, local: 3 };
+    let other = Shape { residual: 2, local: 3, integers: 0 };
     assert_eq!(carry.latest(&"r".parse().unwrap(), 9, other), NOTHING);
     assert_eq!(latest(&carry, 9), (carried(4.0), Some(4)));
     assert_eq!(names(&home), ["notes", "other.4", "r.04", "r.4"]);
@@ -186,9 +193,9 @@ proptest! {
         let (residual, local) = (floats(residual), floats(local));
         let of = |bits: &[u32]| bits.iter().map(|bits| f32::from_bits(*bits)).collect::<Vec<_>>();
         let place = place("r", 1, None);
-        carry.stage(&place, Arc::new(Carried { residual: of(&residual), local: of(&local) }));
+        carry.stage(&place, Arc::new(Carried { residual: of(&residual), local: of(&local), integers: vec![] }));
         carry.put(&place).unwrap();
-        let shape = Shape { residual: residual.len(), local: local.len() };
+        let shape = Shape { residual: residual.len(), local: local.len(), integers: 0 };
         let (found, from) = Carry::open(home.path()).unwrap().latest(&place.run, 2, shape);
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         prop_assert_eq!((bits(&found.residual), bits(&found.local), from), (residual, local, Some(1)));
