@@ -3,7 +3,7 @@
 //! Reading order: [`Form`] says which elements of a model travel, by the [`Rule`]s of a job;
 //! [`Encoding`] turns the averaged ones into bytes and back; [`compensate`] and [`remainder`] keep what
 //! a coarse encoding left out for the next round; [`check`] is what a coordinator does with bytes
-//! before it believes them.
+//! before it believes them. The other way, [`difference`] packs what a version changes in the one before.
 //!
 //! An update is `encoding(averaged elements)`, in the order of the layout, and behind it the elements
 //! of `max` tensors: floats as `f32`, then integers as `i64`, little-endian.
@@ -13,6 +13,7 @@
 
 mod catalog;
 mod check;
+pub mod difference;
 mod encoding;
 mod feedback;
 mod job;

@@ -33,6 +33,7 @@ fuzz! {
     invitation: identity_targets::invitation,
     job_file: targets::job_file,
     journal: journal_target::journal,
+    model_difference: update_target::model_difference,
     name: targets::name,
     optimizer_state: targets::optimizer_state,
     pem: identity_targets::pem,

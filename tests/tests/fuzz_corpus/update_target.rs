@@ -1,7 +1,7 @@
 //! What a worker contributes.
 
 use params::{Layout, TensorSpec};
-use update::{ENCODINGS, Encoding, Form, Policy, Rule, check};
+use update::{ENCODINGS, Encoding, Form, Policy, Rule, check, difference};
 
 /// The bound of averaged elements here.
 const BOUND: f32 = 2.0;
@@ -58,4 +58,19 @@ fn decode(encoding: &Encoding, payload: &[u8], elements: usize, start: usize, en
     let mut out = vec![f32::NAN; end - start];
     encoding.decode(payload, elements, start, &mut out);
     out
+}
+
+/// A difference behind two bytes that say how long the old file is, of bytes that are a function of that. What is
+/// applied has its length, and comes back by a difference that is made anew.
+pub(crate) fn model_difference(bytes: &[u8]) {
+    let [low, high, change @ ..] = bytes else { return };
+    let length = usize::from(u16::from_le_bytes([*low, *high])) % 4096;
+    let old: Vec<u8> = (0..length).map(|i| (i / 3) as u8).collect();
+    let new = match difference::apply(&old, change, 4000) {
+        Ok(new) => new,
+        Err(fault) => return assert!(!fault.to_string().is_empty()),
+    };
+    assert!(length <= 4000 && new.len() == length);
+    let again = difference::encode(&old, &new, usize::MAX).unwrap();
+    assert_eq!(difference::apply(&old, &again, length), Ok(new));
 }
