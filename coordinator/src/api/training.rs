@@ -77,7 +77,17 @@ impl Training {
             let length = found.context.job.rounds.deadline.as_millis();
             (u128::from(offer.assignment.deadline).saturating_sub(length), found.context.run.clone())
         };
-        offers.into_iter().min_by_key(opened).map(|(found, offer)| to_wire(&found, &offer))
+        let (found, offer) = offers.into_iter().min_by_key(opened)?;
+        let mut work = to_wire(&found, &offer);
+        if self.shared.workers.protocol(worker) >= Some(WHOLE_PROTOCOL) {
+            let (posted, model) = (found.board.read(), &offer.assignment.model);
+            if posted.is_differing(model, self.shared.clock.now_ms()) {
+                // The worker is woken when the difference is there.
+                return None;
+            }
+            posted.name_difference(model, &mut work);
+        }
+        Some(work)
     }
 
     /// Waits for `work` and renews the worker's leases meanwhile: waiting for us is not silence.
@@ -521,6 +531,8 @@ fn to_wire(found: &Found, offer: &Offer) -> v1::Work {
         deadline_ms: *deadline_ms,
         owed: owed.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
         part: assignment.shard.unwrap_or(0),
+        base_before: Vec::new(),
+        difference: None,
     }
 }
 
@@ -532,6 +544,9 @@ fn named(found: &Found, offer: &Offer, digest: &Digest) -> Option<Option<bytes::
         let posted = found.board.read();
         let kept = posted.model.as_ref().filter(|(kept, _)| kept == digest);
         return Some(kept.map(|(_, bytes)| bytes.clone()));
+    }
+    if let Some(bytes) = found.board.read().difference(&assignment.model, digest) {
+        return Some(Some(bytes));
     }
     let shards = found.context.prepared.shards.as_ref()?;
     let shard = shards.get(assignment.shard? as usize)?;

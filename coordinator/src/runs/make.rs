@@ -55,6 +55,7 @@ impl Driver {
                 self.shared.tasks.blocking("aggregate", wait).await??
             }
         };
+        self.differ(&made.weights);
         self.model = (made.weights.digest, made.weights.file.clone());
         self.met.carry = made.carry.clone();
         let (candidate, weights_bytes) = (made.weights.digest, made.weights.file.len() as u64);

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod board;
+mod difference;
 mod driver;
 mod gathered;
 mod history;

@@ -1,4 +1,4 @@
-//! How fast updates are encoded, decoded and checked, on one core.
+//! How fast updates are encoded, decoded and checked, and differences between versions made and applied, on one core.
 //!
 //! `cargo bench -p update` prints GB/s of `f32` (4 bytes per element, whatever the encoding) for a model of
 //! 4 Mi elements: the best of ten. `ELEMENTS=100000 cargo bench -p update` for another size.
@@ -8,7 +8,7 @@
 use std::{hint::black_box, time::Instant};
 
 use params::{Layout, Rng, TensorSpec};
-use update::{ENCODINGS, Encoding, Form, check};
+use update::{ENCODINGS, Encoding, Form, check, difference};
 
 fn main() {
     let elements = std::env::var("ELEMENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(4 << 20);
@@ -46,6 +46,30 @@ fn main() {
         println!(
             "{name:<8}{bits:>8.2}{error:>10.1e}{encode:>8.2}{verify:>8.1}{decode:>8.2}{plain:>8.2}{norm:>14.2}"
         );
+    }
+    differences(elements);
+}
+
+/// What the difference between two versions takes, where `moved` of 100 weights move by a size relative to their own.
+fn differences(elements: usize) {
+    println!("\n{:<24}{:>8}{:>8}{:>8}", "differences: moved, by", "share", "encode", "apply");
+    for (moved, relative) in [(100, 1e-2), (100, 1e-3), (100, 1e-4), (1, 1e-3)] {
+        let mut rng = Rng::new(7, &["difference"]);
+        let mut normal = || (0..12).map(|_| rng.unit()).sum::<f64>() - 6.0;
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        for i in 0..elements {
+            let weight = 0.1 * normal();
+            let factor = if i % 100 < moved { 1.0 + relative * normal() } else { 1.0 };
+            old.extend((weight as f32).to_le_bytes());
+            new.extend(((weight * factor) as f32).to_le_bytes());
+        }
+        let mut made = Vec::new();
+        let gigabytes = old.len() as f64 / 1e9;
+        let encode = gigabytes / best(&mut || made = difference::encode(&old, &new, usize::MAX).unwrap());
+        let apply =
+            gigabytes / best(&mut || drop(black_box(difference::apply(&old, &made, old.len()).unwrap())));
+        let share = made.len() as f64 / old.len() as f64;
+        println!("{:<24}{share:>8.3}{encode:>8.2}{apply:>8.2}", format!("{moved} %, {relative:e}"));
     }
 }
 

@@ -261,6 +261,58 @@ mod training {
         assert_eq!(fake.fetches(), 1);
     }
 
+    /// Weights a little further, as a file.
+    fn next_weights() -> Vec<u8> {
+        let mut next = weights();
+        next.values_mut().iter_mut().for_each(|value| *value += 1e-3);
+        next.to_safetensors().unwrap()
+    }
+
+    /// Two rounds; the work of the second one names what `change` made of the difference, as one from `before`. Returns
+    /// how many fetches there were, and the second version as it was cached.
+    async fn two_rounds(before: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> (usize, Option<Vec<u8>>) {
+        let (fake, channel, work, home) = federation().await;
+        let (base, next) = (weights().to_safetensors().unwrap(), next_weights());
+        let mut difference = update::difference::encode(&base, &next, usize::MAX).unwrap();
+        change(&mut difference);
+        // Words of a header that is alike, and of a few weights: shorter than the file.
+        assert!(difference.len() < next.len());
+        let second = Work {
+            round: 2,
+            lease: 6,
+            base_before: params::Digest::of(before).as_bytes().to_vec(),
+            difference: Some(fake.blob(difference)),
+            model: Some(fake.blob(next.clone())),
+            ..work.clone()
+        };
+        let script = async {
+            fake.give(work.clone());
+            fake.seen(|seen| updates(seen) == 1).await;
+            fake.give(second);
+            fake.seen(|seen| updates(seen) == 2).await;
+        };
+        live(worker(home.path(), CSV).await, &channel, script).await;
+        (fake.fetches(), Cache::open(home.path()).unwrap().get(params::Digest::of(&next)))
+    }
+
+    #[tokio::test]
+    async fn the_next_version_comes_by_its_difference() {
+        let base = weights().to_safetensors().unwrap();
+        assert_eq!(two_rounds(&base, |_| {}).await, (2, Some(next_weights())));
+    }
+
+    #[tokio::test]
+    async fn a_difference_of_no_use_costs_the_whole_file() {
+        let base = weights().to_safetensors().unwrap();
+        // Not a difference, and one to another version.
+        let cut = |difference: &mut Vec<u8>| difference.truncate(20);
+        assert_eq!(two_rounds(&base, cut).await, (3, Some(next_weights())));
+        let other = |difference: &mut Vec<u8>| *difference.last_mut().unwrap() ^= 2;
+        assert_eq!(two_rounds(&base, other).await, (3, Some(next_weights())));
+        // To a version that is not here: it is not even fetched.
+        assert_eq!(two_rounds(b"unknown", |_| {}).await, (2, Some(next_weights())));
+    }
+
     #[tokio::test]
     async fn a_broken_download_goes_on_where_it_ended() {
         let (fake, channel, work, home) = federation().await;

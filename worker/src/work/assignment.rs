@@ -18,6 +18,8 @@ pub(crate) struct Assignment {
     pub(crate) job: Job,
     /// The base version, or the candidate to measure.
     pub(crate) model: BlobRef,
+    /// An earlier version, and what makes `model` of it.
+    pub(crate) difference: Option<(Digest, BlobRef)>,
     /// `None`: train on the worker's own table.
     pub(crate) shard: Option<BlobRef>,
     /// Index of the shard; a synthetic run has no more of it than that.
@@ -61,6 +63,9 @@ impl TryFrom<v1::Work> for Assignment {
             result.push(&part);
         }
         let key = digest_of(&result);
+        // Not needed: without it, or with one that makes no sense, the whole file is fetched.
+        let before = Digest::try_from(work.base_before.as_slice()).ok();
+        let difference = before.zip(work.difference.filter(|blob| blob.bytes < model.bytes));
         Ok(Self {
             run,
             round: work.round,
@@ -68,6 +73,7 @@ impl TryFrom<v1::Work> for Assignment {
             kind,
             job,
             model,
+            difference,
             shard: work.shard,
             part: work.part,
             features: work.features,
@@ -141,6 +147,10 @@ mod tests {
     fn a_retry_has_the_same_key_and_other_work_has_not() {
         let base = assignment(|_| {});
         assert_eq!(assignment(|w| (w.lease, w.deadline_ms) = (99, 1)).key, base.key);
+        let short = |w: &mut v1::Work| {
+            (w.base_before, w.difference) = (vec![4; 32], Some(BlobRef { digest: vec![5; 32], bytes: 9 }));
+        };
+        assert_eq!(assignment(short).key, base.key, "by whichever way the weights come");
         let changes: [fn(&mut v1::Work); 5] = [
             |w| w.round = 2,
             |w| w.run = "other".into(),
@@ -152,6 +162,17 @@ mod tests {
             assert_ne!(assignment(change).key, base.key, "change {i}");
         }
         assert_eq!(assignment(|w| w.round = 2).data_key, base.data_key);
+    }
+
+    #[test]
+    fn a_difference_must_be_shorter_than_the_file() {
+        let difference = |before: usize, bytes| {
+            let blob = BlobRef { digest: vec![5; 32], bytes };
+            let work = |w: &mut v1::Work| (w.base_before, w.difference) = (vec![4; before], Some(blob));
+            assignment(work).difference.map(|(before, blob)| (*before.as_bytes(), blob.bytes))
+        };
+        assert_eq!(difference(32, 99), Some(([4; 32], 99)));
+        assert_eq!((difference(32, 100), difference(31, 99), difference(0, 99)), (None, None, None));
     }
 
     #[test]

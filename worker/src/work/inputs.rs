@@ -6,6 +6,7 @@ use proto::{
     v1::{BlobRef, WorkKind},
 };
 use service::task::Tasks;
+use update::difference;
 
 use super::{Assignment, Impossible, WorkError, prepared::Prepared};
 use crate::{
@@ -56,7 +57,11 @@ impl Inputs {
                 bytes
             }
             None => {
-                let bytes = Arc::new(self.fetcher.fetch(client, blob).await?);
+                let bytes = match self.differing(client, work, digest).await? {
+                    Some(bytes) => bytes,
+                    None => self.fetcher.fetch(client, blob).await?,
+                };
+                let bytes = Arc::new(bytes);
                 self.cache(digest, &bytes).await?;
                 bytes
             }
@@ -66,6 +71,44 @@ impl Inputs {
         let weights = Arc::new(weights);
         self.weights = Some((blob.clone(), Arc::clone(&weights)));
         Ok(weights)
+    }
+
+    /// The weights from a version that is in the cache, and the difference to it; `None`: the whole file is to be
+    /// fetched.
+    async fn differing(
+        &mut self,
+        client: &Client,
+        work: &Assignment,
+        digest: Digest,
+    ) -> Result<Option<Vec<u8>>, WorkError> {
+        let Some((before, blob)) = &work.difference else { return Ok(None) };
+        let Some(old) = self.cached(*before).await? else { return Ok(None) };
+        let difference = match self.fetcher.fetch(client, blob).await {
+            Ok(difference) => difference,
+            // The whole file would not come over this connection either.
+            Err(error @ (CallError::Broken(_) | CallError::Dial(_))) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!("the whole version is fetched, not the difference: {}", chain(&error));
+                return Ok(None);
+            }
+        };
+        let length_max = usize::try_from(work.model.bytes).unwrap_or(usize::MAX);
+        let apply = move || {
+            let new = difference::apply(&old, &difference, length_max).map_err(|fault| fault.to_string())?;
+            let found = Digest::of(&new);
+            if found == digest { Ok(new) } else { Err(format!("it makes {found}, not {digest}")) }
+        };
+        let bytes = blob.bytes;
+        match self.tasks.blocking("apply difference", apply).await.map_err(|_| lost())? {
+            Ok(new) => {
+                tracing::info!(run = %work.run, round = work.round, bytes, of = new.len(), "version by its difference");
+                Ok(Some(new))
+            }
+            Err(fault) => {
+                tracing::warn!("the whole version is fetched, the difference is of no use: {fault}");
+                Ok(None)
+            }
+        }
     }
 
     /// The examples of this work.

@@ -70,6 +70,8 @@ pub(crate) fn work() -> Work {
         examples_max: 8,
         owed: Vec::new(),
         part: 0,
+        base_before: Vec::new(),
+        difference: None,
         deadline_ms: 60_000,
     }
 }
