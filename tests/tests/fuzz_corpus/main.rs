@@ -44,6 +44,7 @@ fuzz! {
     token: identity_targets::token,
     update_part: wire_targets::update_part,
     update_payload: update_target::update_payload,
+    update_stream: wire_targets::update_stream,
     work: wire_targets::work,
 }
 

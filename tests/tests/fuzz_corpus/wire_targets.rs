@@ -2,13 +2,15 @@
 
 use std::{fmt::Debug, time::Duration};
 
+use bytes::Bytes;
 use params::Digest;
 use prost::Message;
 use proto::{
-    chunks::Assembler,
+    chunks::{Assembler, CHUNK_BYTES_MAX},
     convert,
     error::{ErrorCode, WireError},
     inference::ModelInferRequest,
+    parts::{Decoder, Event},
     v1::{BlobRef, Chunk, UpdatePart, Work, update_part::Part},
 };
 use tonic::{Code, Status};
@@ -24,6 +26,51 @@ pub(crate) fn update_part(bytes: &[u8]) {
         assert_eq!(loss.is_ok(), header.train_loss.is_finite());
         let _ = header.payload.map(|payload| Assembler::new(&payload, PAYLOAD_MAX));
     }
+}
+
+/// The frames of `SubmitUpdate`. However they are cut, they mean the same, and what is taken means what the generated
+/// decoder says.
+pub(crate) fn update_stream(bytes: &[u8]) {
+    let whole = events(bytes, bytes.len().max(1));
+    assert_eq!(events(bytes, 1), whole);
+    assert_eq!(events(bytes, 7), whole);
+    let (found, Ok(())) = whole else { return };
+    let (mut rest, mut expected) = (bytes, Vec::new());
+    while let Some((prefix, behind)) = rest.split_at_checked(5) {
+        let length = u32::from_be_bytes(prefix[1..].try_into().unwrap());
+        let (message, behind) = behind.split_at(length as usize);
+        expected.push(UpdatePart::decode(message).unwrap());
+        rest = behind;
+    }
+    // A NaN is not equal to itself, its text is.
+    assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+}
+
+/// The parts that come out of frames of `len` bytes, and why there are no more.
+fn events(bytes: &[u8], len: usize) -> (Vec<UpdatePart>, Result<(), String>) {
+    let (mut decoder, mut parts, mut data) = (Decoder::default(), Vec::new(), Vec::new());
+    for frame in bytes.chunks(len) {
+        decoder.feed(Bytes::copy_from_slice(frame));
+        loop {
+            let part = match decoder.step() {
+                Ok(Some(Event::Data { piece, of })) => {
+                    data.extend_from_slice(&piece);
+                    assert!(!piece.is_empty() && data.len() <= of && of <= CHUNK_BYTES_MAX);
+                    continue;
+                }
+                Ok(Some(Event::Header(header))) => Some(Part::Header(header)),
+                Ok(Some(Event::End { offset, digest })) => {
+                    let data = std::mem::take(&mut data).into();
+                    Some(Part::Chunk(Chunk { offset, data, digest }))
+                }
+                Ok(Some(Event::Other)) => None,
+                Ok(None) => break,
+                Err(error) => return (parts, Err(error.message)),
+            };
+            parts.push(UpdatePart { part });
+        }
+    }
+    (parts, decoder.finish().map_err(|error| error.message))
 }
 
 /// What a worker is told to do.
