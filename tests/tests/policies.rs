@@ -46,6 +46,9 @@ fn bytes_up(run: &Value) -> Vec<u64> {
     run["rounds"].as_array().unwrap().iter().map(|round| round["bytes_up"].as_u64().unwrap()).collect()
 }
 
+/// Rules (match and policy), and what the refusal must say.
+type Refused<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[test]
 fn each_tensor_becomes_what_its_policy_says() {
     let federation = Federation::start();
@@ -100,7 +103,7 @@ fn each_tensor_becomes_what_its_policy_says() {
 #[test]
 fn rules_that_cannot_hold_are_refused_when_the_run_is_started() {
     let federation = Federation::start();
-    let cases: [(&[(&str, &str)], &[&str]); 3] = [
+    let cases: [Refused; 3] = [
         (
             &[("norm.num_batches_tracked", "average")],
             &[

@@ -62,7 +62,7 @@ fn unsafe_code_is_where_it_is_needed() {
         ["crates/model/", "crates/service/src/memory.rs", "crates/aggregate/src/kernel.rs"];
     let mut offenders = Vec::new();
     let elsewhere = |path: &str| !PLACES.iter().any(|place| path.starts_with(place));
-    for source in sources().iter().filter(|source| elsewhere(&source.path)) {
+    for source in sources().iter().filter(|source| elsewhere(source.path)) {
         let found = words(&source.code, "unsafe");
         offenders.extend(found.map(|at| format!("{}:{}", source.path, line(&source.code, at))));
     }
