@@ -16,7 +16,7 @@ const BYTES_MIN: usize = 256 * 1024;
 const BYTES_MAX: usize = 64 << 20;
 
 /// The longest that workers wait for a difference before they are given work without one. It is made while the
-/// coordinator measures and publishes, and takes about 6 ms for each MiB.
+/// coordinator measures and publishes, and takes about 3 ms for each MiB.
 const WAIT_MS: Millis = 500;
 
 /// A difference on a board.

@@ -252,7 +252,8 @@ fn a_slow_loris_holds_nobody_up() {
         sender.send(header).await.unwrap();
         sender.send(first).await.unwrap();
         let clock = service::clock::Clock::start();
-        let stalled = tokio::spawn(async move {
+        let mut stalled = tokio::task::JoinSet::new();
+        stalled.spawn(async move {
             let stream = tokio_stream::wrappers::ReceiverStream::new(parts);
             slow.stream(stream).await.unwrap_err()
         });
@@ -264,7 +265,8 @@ fn a_slow_loris_holds_nobody_up() {
         // Much earlier than a silent upload that is in nobody's way.
         assert!(clock.now_ms() < 18_000, "{} ms", clock.now_ms());
         assert_eq!(ended(&federation, &run).await.state, "completed");
-        let refused = tokio::time::timeout(Duration::from_secs(60), stalled).await.unwrap().unwrap();
+        let refused = tokio::time::timeout(Duration::from_secs(60), stalled.join_next()).await.unwrap();
+        let refused = refused.unwrap().unwrap();
         assert!(matches!(refused.code, ErrorCode::Busy | ErrorCode::Stale), "{refused:?}");
         drop(sender);
     });
