@@ -103,7 +103,7 @@ fn each_tensor_becomes_what_its_policy_says() {
 #[test]
 fn rules_that_cannot_hold_are_refused_when_the_run_is_started() {
     let federation = Federation::start();
-    let cases: [Refused; 3] = [
+    let cases: [Refused<'_>; 3] = [
         (
             &[("norm.num_batches_tracked", "average")],
             &[
