@@ -163,6 +163,8 @@ async fn open(home: &Path, config: &Config, tasks: &Tasks) -> anyhow::Result<Sha
     });
     let (store, registry, marks) = opened.await??;
     tracing::info!(epoch = store.epoch, "opened the journal");
+    let open_files = service::descriptors::raise();
+    tracing::info!(?open_files, "connections, and updates that a reduction keeps, may be as many");
     Ok(Shared {
         store,
         registry,

@@ -186,12 +186,14 @@ pub(crate) fn weight(job: &Job, examples: u64) -> u64 {
 
 /// The largest sum of weights of a round in which `workers` have at most `examples_max` examples in all.
 pub(crate) fn weight_sum_max(job: &Job, examples_max: u64, workers: u64) -> u64 {
-    match job.aggregate.weight {
+    let sum = match job.aggregate.weight {
         Weight::Examples => examples_max,
         Weight::Uniform => workers,
         // A batch more for each worker: rounded up for each.
         Weight::Work => job.local.steps(examples_max).saturating_add(workers * u64::from(job.local.epochs)),
-    }
+    };
+    // What workers claim must not fail the run: an update for which there is no room is refused alone.
+    sum.clamp(1, aggregate::WEIGHT_SUM_MAX)
 }
 
 /// The holdout of a job in the words of `data`.

@@ -68,6 +68,11 @@ impl Tally {
         self.digest
     }
 
+    /// How many bytes were announced.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// How many bytes have arrived: the offset of the next chunk.
     pub fn offset(&self) -> u64 {
         self.have

@@ -19,15 +19,18 @@ const UNIT: u64 = 64 * 1024;
 /// Shorter payloads lie on the heap: to map pages for them would cost more than to copy them.
 const SMALL_MAX: usize = 256 * 1024;
 
-/// The budget of all uploads in flight, and the pages that the last ones left.
+/// The budget of all uploads in flight, and the pages that the last ones left. Those keep their share until somebody
+/// needs it, so that what is in flight and what is kept are within the budget together.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     budget: Arc<Semaphore>,
     units: u32,
-    free: Arc<Mutex<Vec<Pages>>>,
+    free: Free,
     /// Uploads that wait for a share.
     waiting: Arc<AtomicUsize>,
 }
+
+type Free = Arc<Mutex<Vec<(Pages, Share)>>>;
 
 /// Counts one that waits, also when it gives up.
 struct Waiting<'a>(&'a AtomicUsize);
@@ -39,20 +42,18 @@ impl Drop for Waiting<'_> {
 }
 
 /// A share of the budget, given back when it is dropped.
-pub(super) type Share = OwnedSemaphorePermit;
+type Share = OwnedSemaphorePermit;
 
 /// The bytes of one upload, with their share of the budget. Dropping it gives both back.
 pub(crate) struct Buffer {
     place: Place,
     len: usize,
-    free: Arc<Mutex<Vec<Pages>>>,
-    units: u32,
-    _share: Share,
+    pool: Pool,
 }
 
 enum Place {
-    Heap(Vec<u8>),
-    Pages(Option<Pages>),
+    Heap(Vec<u8>, #[allow(dead_code)] Share),
+    Pages(Option<(Pages, Share)>),
 }
 
 impl Pool {
@@ -64,12 +65,25 @@ impl Pool {
         Self { budget, units, free: Arc::default(), waiting: Arc::default() }
     }
 
-    /// Waits for a share for `bytes`. First come, first served: a large upload is not overtaken for ever.
-    pub(super) async fn share(&self, bytes: u64) -> Result<Share, WireError> {
+    /// Memory for `bytes`, once there is a share for it. First come, first served: a large upload is not overtaken, as
+    /// long as the same future is waited for.
+    pub(super) async fn buffer(&self, bytes: usize) -> Result<Buffer, WireError> {
+        if let Some(kept) = self.kept(bytes) {
+            return Ok(self.with(Place::Pages(Some(kept)), bytes));
+        }
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _until_served = Waiting(&self.waiting);
+        let until_served = Waiting(&self.waiting);
+        if !self.has_room(bytes as u64) {
+            self.shrink();
+        }
         let closed = |_| WireError::new(ErrorCode::Unavailable, "the coordinator shuts down");
-        self.budget.clone().acquire_many_owned(self.need(bytes)).await.map_err(closed)
+        let share = self.budget.clone().acquire_many_owned(self.need(bytes as u64)).await.map_err(closed)?;
+        drop(until_served);
+        let place = match bytes <= SMALL_MAX {
+            true => Place::Heap(vec![0; bytes], share),
+            false => Place::Pages(Some((pages(bytes)?, share))),
+        };
+        Ok(self.with(place, bytes))
     }
 
     /// Whether somebody waits for a share.
@@ -82,29 +96,20 @@ impl Pool {
         self.budget.available_permits() >= self.need(bytes) as usize
     }
 
-    /// Memory for `bytes`, once there is a share for it.
-    pub(super) fn buffer(&self, bytes: usize, share: Share) -> Result<Buffer, WireError> {
-        let place = match bytes <= SMALL_MAX {
-            true => Place::Heap(vec![0; bytes]),
-            false => Place::Pages(Some(self.pages(bytes)?)),
-        };
-        Ok(Buffer { place, len: bytes, free: self.free.clone(), units: self.units, _share: share })
+    /// Gives back what is kept for later uploads.
+    pub(super) fn shrink(&self) {
+        lock(&self.free).clear();
     }
 
-    /// Pages that an earlier upload of about this size left, or new ones. What does not fit is dropped then: what is
-    /// in flight and what is kept are within the budget together.
-    fn pages(&self, bytes: usize) -> Result<Pages, WireError> {
+    /// Pages that an earlier upload of this size left.
+    fn kept(&self, bytes: usize) -> Option<(Pages, Share)> {
         let mut free = lock(&self.free);
-        let fits = |pages: &Pages| (bytes..=bytes + bytes / 8).contains(&pages.capacity());
-        if let Some(at) = free.iter().position(fits) {
-            return Ok(free.swap_remove(at));
-        }
-        free.clear();
-        drop(free);
-        Pages::new(bytes).map_err(|cause| {
-            WireError::new(ErrorCode::Busy, format!("no memory for an upload of {bytes} bytes: {cause}"))
-                .retry_after(std::time::Duration::from_secs(1))
-        })
+        let at = free.iter().position(|(pages, _)| pages.capacity() == bytes && bytes > SMALL_MAX)?;
+        Some(free.swap_remove(at))
+    }
+
+    fn with(&self, place: Place, len: usize) -> Buffer {
+        Buffer { place, len, pool: self.clone() }
     }
 
     fn need(&self, bytes: u64) -> u32 {
@@ -112,12 +117,19 @@ impl Pool {
     }
 }
 
+fn pages(bytes: usize) -> Result<Pages, WireError> {
+    Pages::new(bytes).map_err(|cause| {
+        WireError::new(ErrorCode::Busy, format!("no memory for an upload of {bytes} bytes: {cause}"))
+            .retry_after(std::time::Duration::from_secs(1))
+    })
+}
+
 impl Buffer {
     /// Puts bytes at a place, which must be in it.
     pub(super) fn put(&mut self, at: usize, bytes: &[u8]) {
         let place = match &mut self.place {
-            Place::Heap(heap) => heap.as_mut_slice(),
-            Place::Pages(pages) => pages.as_mut().map_or(&mut [][..], AsMut::as_mut),
+            Place::Heap(heap, _) => heap.as_mut_slice(),
+            Place::Pages(pages) => pages.as_mut().map_or(&mut [][..], |(pages, _)| pages.as_mut()),
         };
         place[at..at + bytes.len()].copy_from_slice(bytes);
     }
@@ -128,8 +140,8 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[u8] {
         let place = match &self.place {
-            Place::Heap(heap) => heap.as_slice(),
-            Place::Pages(pages) => pages.as_ref().map_or(&[][..], AsRef::as_ref),
+            Place::Heap(heap, _) => heap.as_slice(),
+            Place::Pages(pages) => pages.as_ref().map_or(&[][..], |(pages, _)| pages.as_ref()),
         };
         &place[..self.len]
     }
@@ -138,11 +150,10 @@ impl Deref for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let Place::Pages(pages) = &mut self.place else { return };
-        let Some(pages) = pages.take() else { return };
-        let mut free = lock(&self.free);
-        let kept: u64 = free.iter().chain([&pages]).map(|pages| pages.capacity() as u64).sum();
-        if kept <= u64::from(self.units) * UNIT {
-            free.push(pages);
+        // One that is larger than the budget would keep all of it.
+        let keep = !self.pool.is_wanted() && self.len as u64 <= u64::from(self.pool.units) * UNIT;
+        if let Some(pages) = pages.take().filter(|_| keep) {
+            lock(&self.pool.free).push(pages);
         }
     }
 }
@@ -153,7 +164,7 @@ impl fmt::Debug for Buffer {
     }
 }
 
-fn lock(free: &Mutex<Vec<Pages>>) -> MutexGuard<'_, Vec<Pages>> {
+fn lock(free: &Free) -> MutexGuard<'_, Vec<(Pages, Share)>> {
     free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -161,37 +172,48 @@ fn lock(free: &Mutex<Vec<Pages>>) -> MutexGuard<'_, Vec<Pages>> {
 mod tests {
     use super::*;
 
-    async fn buffer(pool: &Pool, bytes: usize) -> Buffer {
-        pool.buffer(bytes, pool.share(bytes as u64).await.unwrap()).unwrap()
-    }
-
     #[tokio::test]
     async fn pages_are_reused_within_the_budget() {
         let pool = Pool::new(4 << 20);
-        let mut first = buffer(&pool, 1 << 20).await;
+        let mut first = pool.buffer(1 << 20).await.unwrap();
         first.put((1 << 20) - 2, b"ab");
         assert_eq!(&first[(1 << 20) - 2..], b"ab");
         let at = first.as_ptr();
         drop(first);
-        let second = buffer(&pool, 1 << 20).await;
+        let second = pool.buffer(1 << 20).await.unwrap();
         assert_eq!(second.as_ptr(), at);
         drop(second);
-        // Another size: what was kept goes.
-        let other = buffer(&pool, 3 << 20).await;
+        assert!(!pool.has_room(4 << 20), "what is kept counts");
+        // Another needs all of it: what was kept goes.
+        let other = pool.buffer(4 << 20).await.unwrap();
         assert_eq!(lock(&pool.free).len(), 0);
         drop(other);
-        assert_eq!(lock(&pool.free).len(), 1);
-        let small = buffer(&pool, 100).await;
-        assert_eq!((small.len(), lock(&pool.free).len()), (100, 1));
+        let small = pool.buffer(100).await.unwrap();
+        assert_eq!((small.len(), lock(&pool.free).len()), (100, 0));
     }
 
     #[tokio::test]
     async fn one_that_is_larger_than_the_budget_goes_alone() {
         let pool = Pool::new(1 << 20);
-        let large = buffer(&pool, 5 << 20).await;
+        let large = pool.buffer(5 << 20).await.unwrap();
         assert!(!pool.has_room(1));
         drop(large);
         assert_eq!(lock(&pool.free).len(), 0, "it is not kept");
         assert!(pool.has_room(5 << 20));
+    }
+
+    #[tokio::test]
+    async fn a_large_one_is_not_overtaken() {
+        let pool = Pool::new(4 << 20);
+        let held = pool.buffer(2 << 20).await.unwrap();
+        let mut large = std::pin::pin!(pool.buffer(4 << 20));
+        let mut small = std::pin::pin!(pool.buffer(1 << 20));
+        let now = std::time::Duration::from_millis(1);
+        assert!(tokio::time::timeout(now, &mut large).await.is_err());
+        assert!(tokio::time::timeout(now, &mut small).await.is_err(), "it came later");
+        assert!(pool.is_wanted());
+        drop(held);
+        drop(large.await.unwrap());
+        assert!(small.await.is_ok());
     }
 }

@@ -86,7 +86,7 @@ impl Service for Control {
         room.map_err(|full| errors::no_room(&full))?;
         let received = self.uploads.receive(&announced, self.uploads.bytes_max(), None, next).await?;
         let blobs = self.shared.store.blobs.clone();
-        let put = self.shared.tasks.blocking("store upload", move || blobs.put(&received)).await;
+        let put = self.shared.tasks.blocking("store upload", move || blobs.put(&received.bytes)).await;
         let digest = put.map_err(|e| errors::internal(&e))?.map_err(|e| errors::internal(&e))?;
         Ok(Response::new(v1::UploadResponse { digest: digest.as_bytes().to_vec() }))
     }

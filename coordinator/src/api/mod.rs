@@ -11,6 +11,7 @@ pub(crate) mod http;
 pub(crate) mod inference;
 pub(crate) mod registry;
 pub(crate) mod training;
+mod turns;
 mod uploads;
 
 use std::pin::Pin;

@@ -127,7 +127,8 @@ impl Training {
         parts: &mut Parts,
     ) -> Result<(), Status> {
         self.renew(worker, header.session)?;
-        self.renewing(worker, header.session, self.receive_payload(worker, header, parts)).await
+        let payload = Box::pin(self.receive_payload(worker, header, parts));
+        self.renewing(worker, header.session, payload).await
     }
 
     async fn receive_payload(
@@ -161,7 +162,9 @@ impl Training {
         };
         let from = Resume { worker: worker.clone(), offset: header.offset };
         let received = self.uploads.receive(&announced, expected, Some(from), next).await?;
-        let update = Box::new(self.verify(&view.context, received).await?);
+        // A worker has one update in memory: its turn ends when that is taken in.
+        let _turn = received.turn;
+        let update = Box::new(self.verify(&view.context, received.bytes).await?);
         let ask = self.ask(worker, header.lease, |answer| Command::Update {
             worker: worker.clone(),
             lease: header.lease,
@@ -348,7 +351,7 @@ impl Service for Training {
             Err(refusal) if refusal.code == ErrorCode::NotFound => false,
             Err(refusal) => return Err(refusal.into()),
         };
-        let offset = self.uploads.offset(&name, &announced);
+        let offset = self.uploads.offset(&name, &announced).await;
         Ok(Response::new(v1::UpdateStatusResponse { offset, accepted }))
     }
 

@@ -16,9 +16,11 @@ use proto::{
 };
 use service::clock::Clock;
 use tokio::time::{Duration, timeout};
-use tokio_util::sync::CancellationToken;
 
-use super::buffers::{Buffer, Pool};
+use super::{
+    buffers::{Buffer, Pool},
+    turns::{Turn, Turns},
+};
 
 /// A peer that sends nothing for this long loses its connection's upload.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -29,11 +31,8 @@ const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// How often an upload that waits for its share looks for what others left.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// While somebody waits, who holds a share and sends no whole chunk for this long loses it: at [`BYTES_PER_SECOND_MIN`]
-/// a chunk takes four seconds.
-const SILENCE_WANTED: Duration = Duration::from_secs(6);
-
-/// While somebody waits, an upload slower than [`BYTES_PER_SECOND_MIN`] over this time loses its share.
+/// While somebody waits, an upload that is silent for this long, or slower than [`BYTES_PER_SECOND_MIN`] over it, loses
+/// its share. A frame of half a mebibyte takes eight seconds at that rate.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// What a broken connection left of an upload is kept for this long, one per worker.
@@ -46,8 +45,7 @@ pub(crate) struct Uploads {
     pool: Pool,
     bytes_max: u64,
     partials: Arc<Mutex<BTreeMap<Name, Partial>>>,
-    under_way: Arc<Mutex<BTreeMap<Name, UnderWay>>>,
-    next: Arc<AtomicU64>,
+    turns: Turns,
     clock: Clock,
 }
 
@@ -115,30 +113,12 @@ impl Arriving {
     }
 }
 
-/// The one upload of a worker that is let through; a later one ends it.
-struct Turn<'a> {
-    uploads: &'a Uploads,
-    worker: Name,
-    number: u64,
-    over: CancellationToken,
-    percent: Arc<AtomicU64>,
-}
-
-/// What others see of it.
+/// What arrived whole, and whose turn it is until it is taken in.
 #[derive(Debug)]
-struct UnderWay {
-    number: u64,
-    over: CancellationToken,
-    percent: Arc<AtomicU64>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut under_way = self.uploads.under_way();
-        if under_way.get(&self.worker).is_some_and(|upload| upload.number == self.number) {
-            under_way.remove(&self.worker);
-        }
-    }
+pub(crate) struct Received {
+    pub(crate) bytes: Buffer,
+    /// Kept for as long as the bytes are: a worker cannot fill the memory with updates that wait.
+    pub(crate) turn: Option<Turn>,
 }
 
 impl Uploads {
@@ -148,8 +128,7 @@ impl Uploads {
             pool: Pool::new(budget_bytes),
             bytes_max,
             partials: Arc::default(),
-            under_way: Arc::default(),
-            next: Arc::default(),
+            turns: Turns::default(),
             clock: Clock::start(),
         }
     }
@@ -159,8 +138,10 @@ impl Uploads {
         self.bytes_max
     }
 
-    /// How much of this payload has arrived from this worker.
-    pub(crate) fn offset(&self, worker: &Name, announced: &BlobRef) -> u64 {
+    /// How much of this payload has arrived from this worker. An upload of it that is still under way ends: its sender
+    /// would not ask.
+    pub(crate) async fn offset(&self, worker: &Name, announced: &BlobRef) -> u64 {
+        self.turns.park(worker).await;
         let digest = Digest::try_from(announced.digest.as_slice()).ok();
         let mut partials = self.partials();
         self.forget_old(&mut partials);
@@ -177,31 +158,43 @@ impl Uploads {
         bytes_max: u64,
         from: Option<Resume>,
         next: impl FnMut() -> F,
-    ) -> Result<Buffer, WireError>
+    ) -> Result<Received, WireError>
     where
         F: Future<Output = Result<Option<Piece>, WireError>>,
     {
-        let turn = from.as_ref().map(|resume| self.turn(&resume.worker));
-        let mut arriving = self.begin(announced, bytes_max, from.as_ref()).await?;
-        let result = match &turn {
-            None => self.fill(&mut arriving, announced, None, next).await,
-            Some(turn) => {
-                let fill = self.fill(&mut arriving, announced, Some(&turn.percent), next);
-                let taken_over = || Stop::Refused(busy("a later upload of this worker took over".to_owned()));
-                turn.over.run_until_cancelled(fill).await.unwrap_or_else(|| Err(taken_over()))
-            }
+        // Before it takes anybody's place.
+        let tally = Tally::new(announced, bytes_max.min(self.bytes_max))?;
+        let Some(resume) = from else {
+            let mut arriving = self.begin(tally, None).await?;
+            let filled = self.fill(&mut arriving, announced, None, next).await;
+            filled.map_err(Stop::into_error)?;
+            arriving.tally.finish()?;
+            return Ok(Received { bytes: arriving.buffer, turn: None });
         };
-        match (result, from) {
-            (Ok(()), _) => {
+        let turn = self.turns.take(&resume.worker)?;
+        let taken_over = || busy("a later upload of this worker took over".to_owned());
+        let begun = turn.during(self.begin(tally, Some(&resume))).await;
+        let mut arriving = begun.map_err(|_| taken_over())??;
+        let filled = turn.during(self.fill(&mut arriving, announced, Some(&turn), next)).await;
+        let stop = match filled {
+            Ok(Ok(())) => {
                 arriving.tally.finish()?;
-                Ok(arriving.buffer)
+                turn.is_whole();
+                return Ok(Received { bytes: arriving.buffer, turn: Some(turn) });
             }
-            (Err(Stop::Broken(error)), Some(Resume { worker, .. })) if arriving.tally.offset() > 0 => {
-                let since = self.clock.now_ms();
-                self.partials().insert(worker, Partial { arriving, since });
+            Ok(Err(stop)) => stop,
+            Err(true) => Stop::Broken(taken_over()),
+            Err(false) => Stop::Refused(taken_over()),
+        };
+        match stop {
+            Stop::Broken(error) => {
+                if arriving.tally.offset() > 0 {
+                    let since = self.clock.now_ms();
+                    self.partials().insert(resume.worker, Partial { arriving, since });
+                }
                 Err(error)
             }
-            (Err(Stop::Broken(error) | Stop::Refused(error)), _) => Err(error),
+            Stop::Refused(error) => Err(error),
         }
     }
 
@@ -210,7 +203,7 @@ impl Uploads {
         &self,
         arriving: &mut Arriving,
         announced: &BlobRef,
-        resumable: Option<&AtomicU64>,
+        turn: Option<&Turn>,
         mut next: impl FnMut() -> F,
     ) -> Result<(), Stop>
     where
@@ -218,7 +211,15 @@ impl Uploads {
     {
         // From here on only: others decide how long an upload waits for its share.
         let (began, longest) = (self.clock.now_ms(), longest(announced.bytes));
-        let from = arriving.tally.offset();
+        let (from, heard) = (arriving.tally.offset(), AtomicU64::new(0));
+        let mut next = || {
+            let piece = next();
+            async {
+                let piece = piece.await;
+                heard.fetch_add(1, Ordering::Relaxed);
+                piece
+            }
+        };
         loop {
             let (have, all) = (arriving.tally.offset(), announced.bytes);
             let taken = Duration::from_millis(self.clock.now_ms().saturating_sub(began));
@@ -228,13 +229,13 @@ impl Uploads {
                 let slow = format!("{have} of {all} bytes arrived in {seconds} s, send the rest");
                 return Err(Stop::Broken(busy(slow)));
             }
-            if self.patiently(arriving.chunk(&mut next)).await? {
-                if let Some(percent) = resumable {
-                    percent.store(arriving.tally.offset() * 100 / all.max(1), Ordering::Relaxed);
+            if self.patiently(&heard, arriving.chunk(&mut next)).await? {
+                if let Some(turn) = turn {
+                    turn.tell(arriving.tally.offset() * 100 / all.max(1));
                 }
                 continue;
             }
-            if arriving.tally.is_complete() || resumable.is_none() {
+            if arriving.tally.is_complete() || turn.is_none() {
                 return Ok(());
             }
             let message = format!("the upload ended after {have} of {all} bytes, send the rest");
@@ -242,16 +243,22 @@ impl Uploads {
         }
     }
 
-    /// The next chunk, as long as it may take.
-    async fn patiently<T>(&self, next: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+    /// The next chunk, for as long as pieces of it are `heard`.
+    async fn patiently<T>(
+        &self,
+        heard: &AtomicU64,
+        next: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
         let mut next = std::pin::pin!(next);
-        let mut silent = Duration::ZERO;
+        let (mut silent, mut before) = (Duration::ZERO, heard.load(Ordering::Relaxed));
         loop {
             if let Ok(chunk) = timeout(LOOK_AGAIN, &mut next).await {
                 return chunk;
             }
-            silent += LOOK_AGAIN;
-            if silent >= SILENCE_MAX || (silent >= SILENCE_WANTED && self.pool.is_wanted()) {
+            let now = heard.load(Ordering::Relaxed);
+            silent = if now == before { silent + LOOK_AGAIN } else { Duration::ZERO };
+            before = now;
+            if silent >= SILENCE_MAX || (silent >= SLOW && self.pool.is_wanted()) {
                 let silence = format!("no byte for {} s, send the upload again", silent.as_secs());
                 return Err(Stop::Broken(busy(silence)));
             }
@@ -259,13 +266,7 @@ impl Uploads {
     }
 
     /// What is there of the upload, or a new one with its share of the budget.
-    async fn begin(
-        &self,
-        announced: &BlobRef,
-        bytes_max: u64,
-        from: Option<&Resume>,
-    ) -> Result<Arriving, WireError> {
-        let tally = Tally::new(announced, bytes_max.min(self.bytes_max))?;
+    async fn begin(&self, tally: Tally, from: Option<&Resume>) -> Result<Arriving, WireError> {
         if let Some(Resume { worker, offset }) = from {
             let known = self.partials().remove(worker);
             match known.filter(|partial| partial.arriving.tally.digest() == tally.digest()) {
@@ -279,38 +280,26 @@ impl Uploads {
                 }
             }
         }
+        // `Tally` has seen that it can be addressed.
+        let bytes = tally.bytes() as usize;
+        // The same future all the time: it keeps its place in the queue.
+        let mut buffer = std::pin::pin!(self.pool.buffer(bytes));
         loop {
             // What others left and do not come back for must not starve this one.
             self.forget_old(&mut self.partials());
-            if !self.pool.has_room(announced.bytes) {
+            if !self.pool.has_room(bytes as u64) {
                 self.partials().clear();
+                self.pool.shrink();
             }
-            if let Ok(share) = timeout(LOOK_AGAIN, self.pool.share(announced.bytes)).await {
-                // `Tally` has seen that it can be addressed.
-                let buffer = self.pool.buffer(announced.bytes as usize, share?)?;
-                return Ok(Arriving { tally, buffer });
+            if let Ok(buffer) = timeout(LOOK_AGAIN, &mut buffer).await {
+                return Ok(Arriving { tally, buffer: buffer? });
             }
         }
     }
 
-    /// From now on this is the upload of the worker.
-    fn turn(&self, worker: &Name) -> Turn<'_> {
-        let (number, over) = (self.next.fetch_add(1, Ordering::Relaxed), CancellationToken::new());
-        let percent = Arc::<AtomicU64>::default();
-        let upload = UnderWay { number, over: over.clone(), percent: percent.clone() };
-        if let Some(before) = self.under_way().insert(worker.clone(), upload) {
-            before.over.cancel();
-        }
-        Turn { uploads: self, worker: worker.clone(), number, over, percent }
-    }
-
-    /// How much of the upload of this worker has arrived, if there is one.
+    /// How much of the upload of this worker has arrived, in per cent, if there is one.
     pub(crate) fn percent(&self, worker: &Name) -> Option<u64> {
-        self.under_way().get(worker).map(|upload| upload.percent.load(Ordering::Relaxed))
-    }
-
-    fn under_way(&self) -> MutexGuard<'_, BTreeMap<Name, UnderWay>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.turns.percent(worker)
     }
 
     fn forget_old(&self, partials: &mut MutexGuard<'_, BTreeMap<Name, Partial>>) {
@@ -329,6 +318,13 @@ enum Stop {
     Broken(WireError),
     /// What came is not what was announced, or is not wanted any more.
     Refused(WireError),
+}
+
+impl Stop {
+    fn into_error(self) -> WireError {
+        let (Self::Broken(error) | Self::Refused(error)) = self;
+        error
+    }
 }
 
 fn busy(message: String) -> WireError {
@@ -357,7 +353,7 @@ mod tests {
         offset: u64,
         count: usize,
         then: Option<WireError>,
-    ) -> Result<Buffer, WireError> {
+    ) -> Result<Received, WireError> {
         let mut chunks = chunks::split(payload.clone(), offset, chunks::Proof::Whole)
             .take(count)
             .collect::<Vec<_>>()
@@ -380,16 +376,16 @@ mod tests {
         let announced = chunks::announce(&payload);
         let ada = "ada".parse().unwrap();
         let cut = WireError::new(ErrorCode::Unavailable, "connection reset");
-        assert_eq!(uploads.offset(&ada, &announced), 0);
+        assert_eq!(uploads.offset(&ada, &announced).await, 0);
         assert_eq!(send(&uploads, &payload, 0, 8, Some(cut.clone())).await.unwrap_err(), cut);
-        assert_eq!(uploads.offset(&ada, &announced), 2 << 20);
+        assert_eq!(uploads.offset(&ada, &announced).await, 2 << 20);
         // Nobody else's, and of no other payload.
-        assert_eq!(uploads.offset(&"ben".parse().unwrap(), &announced), 0);
-        assert_eq!(uploads.offset(&ada, &chunks::announce(b"other")), 0);
+        assert_eq!(uploads.offset(&"ben".parse().unwrap(), &announced).await, 0);
+        assert_eq!(uploads.offset(&ada, &chunks::announce(b"other")).await, 0);
         assert_eq!(send(&uploads, &payload, 2 << 20, 4, Some(cut.clone())).await.unwrap_err(), cut);
         let received = send(&uploads, &payload, 3 << 20, 99, None).await.unwrap();
-        assert_eq!(*received, payload);
-        assert_eq!(uploads.offset(&ada, &announced), 0);
+        assert_eq!(*received.bytes, payload);
+        assert_eq!(uploads.offset(&ada, &announced).await, 0);
     }
 
     #[tokio::test]
@@ -427,7 +423,46 @@ mod tests {
         let first = uploads.receive(&announced, 1 << 30, from(0), never);
         let (first, second) = tokio::join!(first, send(&uploads, &payload, 0, 99, None));
         assert_eq!(first.unwrap_err().message, "a later upload of this worker took over");
-        assert_eq!(*second.unwrap(), payload);
-        assert!(uploads.under_way().is_empty());
+        assert_eq!(*second.unwrap().bytes, payload);
+        assert_eq!(uploads.percent(&"ada".parse().unwrap()), None);
+    }
+
+    #[tokio::test]
+    async fn who_asks_how_far_an_upload_is_goes_on_with_it() {
+        let uploads = Uploads::new(4 << 20, 4 << 20);
+        let payload: Bytes = vec![7u8; 3 << 20].into();
+        let announced = chunks::announce(&payload);
+        let mut chunks = chunks::split(payload.clone(), 0, chunks::Proof::Whole).take(4);
+        // A connection that is dead, and not known to be.
+        let next = || {
+            let next = chunks.next();
+            async move {
+                match next {
+                    Some(chunk) => Ok(Some(Piece::Chunk(chunk))),
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        let ada = "ada".parse().unwrap();
+        let first = uploads.receive(&announced, 1 << 30, from(0), next);
+        let again = async {
+            tokio::task::yield_now().await;
+            uploads.offset(&ada, &announced).await
+        };
+        let (first, offset) = tokio::join!(first, again);
+        assert!(first.is_err());
+        assert_eq!(offset, 1 << 20);
+        assert_eq!(*send(&uploads, &payload, offset, 99, None).await.unwrap().bytes, payload);
+    }
+
+    #[tokio::test]
+    async fn a_worker_has_one_update_in_memory() {
+        let uploads = Uploads::new(8 << 20, 4 << 20);
+        let payload: Bytes = vec![7u8; 1 << 20].into();
+        let received = send(&uploads, &payload, 0, 99, None).await.unwrap();
+        let refused = send(&uploads, &payload, 0, 99, None).await.unwrap_err();
+        assert_eq!(refused.message, "an update of this worker is being taken in, ask again");
+        drop(received);
+        assert!(send(&uploads, &payload, 0, 99, None).await.is_ok());
     }
 }

@@ -197,7 +197,10 @@ impl<'a> Maker<'a> {
         for segment in self.context.exchange.form.max_segments() {
             let (from, to) = (segment.flat.start.max(range.start), segment.flat.end.min(range.end));
             for flat in from..to.max(from) {
-                self.weights[flat - range.start] += self.maxed[segment.at + (flat - segment.flat.start)];
+                let weight = &mut self.weights[flat - range.start];
+                // One worker must not end the run for all, as an infinite weight would.
+                *weight = (*weight + self.maxed[segment.at + (flat - segment.flat.start)])
+                    .clamp(f32::MIN, f32::MAX);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The difference from the base version to the candidate, which is the next base version: a worker that has the one
 //! needs no more than that to have the other.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use job::Task;
 use params::Digest;
@@ -54,9 +56,17 @@ impl Driver {
         let (shared, board) = (self.shared.clone(), self.board.clone());
         let make = async move {
             let encode = move || encode(&old, &new);
+            let mut making = std::pin::pin!(shared.tasks.blocking("make difference", encode));
+            let made = match tokio::time::timeout(Duration::from_millis(WAIT_MS), &mut making).await {
+                Ok(made) => made,
+                Err(_) => {
+                    // Nobody waits any longer.
+                    shared.workers.wake(&board.read().workers());
+                    making.await
+                }
+            };
             // A panic is in the log, and means no more than a longer download.
-            let made = shared.tasks.blocking("make difference", encode).await.ok().flatten();
-            shared.workers.wake(&board.settle(model, made));
+            shared.workers.wake(&board.settle(model, made.ok().flatten()));
         };
         self.shared.tasks.spawn("difference", OnFailure::Log, make);
     }

@@ -33,6 +33,8 @@ impl Maxed {
         let mut floats = vec![0.0; form.maxed()];
         if let Some((_, largest)) = form.split(encoding, update) {
             update::Encoding::F32.decode(largest, form.maxed(), 0, &mut floats);
+            // Zero gets one sign, or the order of arrival would decide it.
+            floats.iter_mut().for_each(|value| *value += 0.0);
         }
         Self { floats, integers: form.read_integers(encoding, update).unwrap_or_default() }
     }

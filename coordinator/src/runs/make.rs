@@ -19,6 +19,12 @@ use crate::{
 /// How long to wait before a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
 
+/// The same where it means to make a version again.
+const MAKE_RETRY: Duration = Duration::from_secs(2);
+
+/// The most that a server optimizer keeps for each element, in bytes.
+const STATE_BYTES_MAX: usize = 16;
+
 impl Driver {
     /// Tells the machine that this is another process than before, unless it is a run that no other has driven.
     pub(super) async fn restart(&mut self) -> Result<(), DriveError> {
@@ -42,8 +48,9 @@ impl Driver {
                 Tools { blobs: &shared.store.blobs, threads: shared.threads, budget: shared.reduce_budget };
             attempt::make(&context, &gathered, &base, state.as_ref(), &tools)
         };
-        // A small model is made and kept before a thread would have started, unless it must wait for room.
-        let made = match self.is_small().then(&make) {
+        // A small model is made and kept before a thread would have started, unless it must wait for room. That is a sum
+        // whose version and state travel in the journal.
+        let made = match self.is_made_at_once().then(&make) {
             Some(Err(error)) if error.is_full_disk() => None,
             other => other,
         };
@@ -51,7 +58,8 @@ impl Driver {
             Some(made) => made?,
             None => {
                 let shutdown = self.shared.tasks.shutdown().clone();
-                let wait = move || until_room(make, || shutdown.is_cancelled());
+                // To make it again costs as much as the first time.
+                let wait = move || until_room(make, || shutdown.is_cancelled(), MAKE_RETRY);
                 self.shared.tasks.blocking("aggregate", wait).await??
             }
         };
@@ -125,7 +133,7 @@ impl Driver {
         }
         let work = move || {
             let publish = || shared.registry.publish(&publication);
-            until_room(publish, || shutdown.is_cancelled())
+            until_room(publish, || shutdown.is_cancelled(), FULL_RETRY)
         };
         Ok(self.shared.tasks.blocking("publish", work).await??)
     }
@@ -133,6 +141,13 @@ impl Driver {
     /// Whether a thread costs more than what is to be done with the model.
     pub(super) fn is_small(&self) -> bool {
         self.context.layout.elements() <= super::INLINE_ELEMENTS
+    }
+
+    /// Whether a version takes less than to start a thread: nothing waits for the disk, and no update is read again.
+    fn is_made_at_once(&self) -> bool {
+        let elements = self.context.layout.elements();
+        let travels = elements.saturating_mul(4 + STATE_BYTES_MAX) <= crate::store::CARRIED_MAX / 2;
+        travels && self.context.exchange.reduction.is_none()
     }
 
     /// Whether the version is better than every one before in this run, by the metric of the job.
@@ -155,6 +170,7 @@ impl Driver {
 fn until_room<T, E: From<StoreError> + FullDisk>(
     mut work: impl FnMut() -> Result<T, E>,
     stop: impl Fn() -> bool,
+    retry: Duration,
 ) -> Result<T, E> {
     let mut told = false;
     loop {
@@ -167,7 +183,7 @@ fn until_room<T, E: From<StoreError> + FullDisk>(
                 if stop() {
                     return Err(StoreError::Closed.into());
                 }
-                std::thread::park_timeout(FULL_RETRY);
+                std::thread::park_timeout(retry);
             }
             result => return result,
         }

@@ -26,7 +26,6 @@ pub(crate) struct Spilled {
     file: File,
     path: PathBuf,
     elements: usize,
-    bytes: Vec<u8>,
 }
 
 impl Spill {
@@ -45,16 +44,15 @@ impl Spill {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         let file = file.map_err(StoreError::io("create", &path))?;
         fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
-        Ok(Spilled { file, path, elements, bytes: Vec::new() })
+        Ok(Spilled { file, path, elements })
     }
 }
 
 impl Spilled {
     /// Adds the next numbers.
     pub(crate) fn append(&mut self, values: &[f32]) -> Result<(), StoreError> {
-        self.bytes.clear();
-        self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        self.file.write_all(&self.bytes).map_err(StoreError::io("write", &self.path))
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.file.write_all(&bytes).map_err(StoreError::io("write", &self.path))
     }
 
     /// Reads numbers from index `start` on.

@@ -3,9 +3,10 @@
 //!
 //! Reading order: [`clock`] and [`random`] (the only ambient inputs), [`task`] and [`shutdown`]
 //! (every background task is named, supervised and ended), [`telemetry`] and [`exit`] (what a person
-//! sees), [`files`] (secrets on disk), [`disk`] (how much room there is), [`memory`] (large buffers and mapped files), [`fault`] (what tests do to a process), [`tls`], [`listen`], [`dial`] and [`server`] (the transport).
+//! sees), [`files`] (secrets on disk), [`disk`] (how much room there is), [`memory`] (large buffers and mapped files), [`descriptors`] (how many files may be open), [`fault`] (what tests do to a process), [`tls`], [`listen`], [`dial`] and [`server`] (the transport).
 
 pub mod clock;
+pub mod descriptors;
 pub mod dial;
 pub mod disk;
 pub mod exit;

@@ -176,7 +176,13 @@ impl Carry {
         let Some(carried) = self.staged().get(&key).map(Arc::clone) else { return Ok(()) };
         let written = write(&self.path(&place.run, place.round), place, &carried)
             .and_then(|()| sync_folder(&self.dir).map_err(at("sync folder", &self.dir)));
-        self.staged().remove(&key);
+        {
+            // A later training of the same round may have staged its own meanwhile.
+            let mut staged = self.staged();
+            if staged.get(&key).is_some_and(|known| Arc::ptr_eq(known, &carried)) {
+                staged.remove(&key);
+            }
+        }
         written?;
         // What stays counts as too much again the next time.
         if let Ok(files) = self.files() {
