@@ -3,6 +3,7 @@ use std::num::NonZeroUsize;
 use crate::{
     fixed::{Scale, WEIGHT_MAX, power_of_two},
     kernel,
+    sums::Sums,
 };
 
 /// The running sum of a round: `sum(round(x * weight * 2^s))` for each coordinate, in Z/2^64.
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accumulator {
     stretches: Vec<Stretch>,
-    sums: Vec<i64>,
+    sums: Sums,
     weight: u64,
     weight_sum_max: u64,
     updates: u64,
@@ -108,7 +109,7 @@ impl Accumulator {
         }
         let elements = stretches.iter().map(|stretch| stretch.elements).sum();
         let stretches = stretches.to_vec();
-        Ok(Self { stretches, sums: vec![0; elements], weight: 0, weight_sum_max, updates: 0 })
+        Ok(Self { stretches, sums: Sums::zeros(elements), weight: 0, weight_sum_max, updates: 0 })
     }
 
     /// Whether an update of this weight may be added.
@@ -174,7 +175,7 @@ impl Accumulator {
             let (other, sum, max) = (other.weight, self.weight, self.weight_sum_max);
             return Err(MergeFault::WeightSum { other, sum, max });
         }
-        for (sum, x) in self.sums.iter_mut().zip(&other.sums) {
+        for (sum, x) in self.sums.iter_mut().zip(other.sums.iter()) {
             *sum = sum.wrapping_add(*x);
         }
         self.weight += other.weight;

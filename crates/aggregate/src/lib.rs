@@ -18,6 +18,7 @@ mod catalog;
 mod fixed;
 mod kernel;
 mod reduce;
+mod sums;
 
 pub use accumulator::{Accumulator, EmptyRound, MergeFault, Source, Stretch, WeightFault};
 pub use apply::{Adagrad, Adam, Momentum, Nesterov, Sgd, StateError, Yogi};
