@@ -1,7 +1,9 @@
-//! Server optimizers: one algorithm, one file; what they share about their state is in `state`.
+//! Server optimizers: one algorithm, one file; what they share about their state is in `state`, and in
+//! `buffered` what those share that have one buffer of past gradients.
 
 mod adagrad;
 mod adam;
+mod buffered;
 mod momentum;
 mod nesterov;
 mod sgd;

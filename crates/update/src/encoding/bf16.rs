@@ -1,4 +1,4 @@
-use super::{Codec, PayloadFault};
+use super::half::Half;
 
 /// The upper half of an IEEE 754 `f32`, little-endian: 8 exponent bits, 8 bits of precision.
 ///
@@ -11,29 +11,16 @@ pub(crate) struct Bf16;
 /// The largest finite bf16.
 const LARGEST: f32 = f32::from_bits(0x7f7f_0000);
 
-impl Codec for Bf16 {
-    fn name(&self) -> &'static str {
-        "bf16"
+impl Half for Bf16 {
+    const NAME: &'static str = "bf16";
+    const LARGEST: f32 = LARGEST;
+
+    fn round(value: f32) -> u16 {
+        round(value)
     }
 
-    fn bytes(&self, elements: usize) -> u64 {
-        (elements as u64).saturating_mul(2)
-    }
-
-    fn encode(&self, values: &[f32], _seed: u64, out: &mut [u8]) {
-        for (to, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
-            *to = round(value.clamp(-LARGEST, LARGEST)).to_le_bytes();
-        }
-    }
-
-    fn verify(&self, _payload: &[u8], _elements: usize) -> Result<(), PayloadFault> {
-        Ok(())
-    }
-
-    fn decode(&self, payload: &[u8], _elements: usize, start: usize, out: &mut [f32]) {
-        for (to, half) in out.iter_mut().zip(payload[2 * start..].as_chunks::<2>().0) {
-            *to = widen(u16::from_le_bytes(*half));
-        }
+    fn widen(half: u16) -> f32 {
+        widen(half)
     }
 }
 
@@ -56,6 +43,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::encoding::Codec;
 
     #[test]
     fn rounds_to_the_golden_bits() {

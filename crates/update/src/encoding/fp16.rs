@@ -1,4 +1,4 @@
-use super::{Codec, PayloadFault};
+use super::half::Half;
 
 /// IEEE 754 binary16, little-endian: 5 exponent bits, 11 bits of precision.
 ///
@@ -16,29 +16,16 @@ const SMALLEST_NORMAL: u32 = 113 << 23;
 /// What the exponents' biases differ by, in place.
 const REBIAS: u32 = (127 - 15) << 23;
 
-impl Codec for Fp16 {
-    fn name(&self) -> &'static str {
-        "fp16"
+impl Half for Fp16 {
+    const NAME: &'static str = "fp16";
+    const LARGEST: f32 = LARGEST;
+
+    fn round(value: f32) -> u16 {
+        round(value)
     }
 
-    fn bytes(&self, elements: usize) -> u64 {
-        (elements as u64).saturating_mul(2)
-    }
-
-    fn encode(&self, values: &[f32], _seed: u64, out: &mut [u8]) {
-        for (to, value) in out.as_chunks_mut::<2>().0.iter_mut().zip(values) {
-            *to = round(value.clamp(-LARGEST, LARGEST)).to_le_bytes();
-        }
-    }
-
-    fn verify(&self, _payload: &[u8], _elements: usize) -> Result<(), PayloadFault> {
-        Ok(())
-    }
-
-    fn decode(&self, payload: &[u8], _elements: usize, start: usize, out: &mut [f32]) {
-        for (to, half) in out.iter_mut().zip(payload[2 * start..].as_chunks::<2>().0) {
-            *to = widen(u16::from_le_bytes(*half));
-        }
+    fn widen(half: u16) -> f32 {
+        widen(half)
     }
 }
 
@@ -72,6 +59,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::encoding::Codec;
 
     #[test]
     fn rounds_to_the_golden_bits() {

@@ -3,6 +3,7 @@
 mod bf16;
 mod float32;
 mod fp16;
+mod half;
 mod int4;
 mod int8;
 mod levels;
