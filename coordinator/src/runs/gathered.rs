@@ -89,11 +89,17 @@ impl Update {
     }
 }
 
+/// The part of a verified update that is averaged, in the encoding of the run.
+fn averaged<'a>(context: &Context, update: &'a [u8]) -> &'a [u8] {
+    let exchange = &context.exchange;
+    exchange.form.split(&exchange.encoding, update).map_or(&[][..], |(payload, _)| payload)
+}
+
 /// Decodes an update into a file of its own.
 fn spilled(context: &Context, spill: &Spill, update: &[u8]) -> Result<Spilled, StoreError> {
     let (form, encoding) = (&context.exchange.form, &context.exchange.encoding);
     let elements = form.averaged();
-    let payload = form.split(encoding, update).map_or(&[][..], |(payload, _)| payload);
+    let payload = averaged(context, update);
     let mut file = spill.create(elements)?;
     let mut block = vec![0.0; BLOCK.min(elements)];
     for start in (0..elements).step_by(BLOCK) {
@@ -192,7 +198,7 @@ fn add(
     let exchange = &context.exchange;
     let (form, encoding) = (&exchange.form, &exchange.encoding);
     let elements = form.averaged();
-    let payload = form.split(encoding, update).map_or(&[][..], |(payload, _)| payload);
+    let payload = averaged(context, update);
     let factor = match (exchange.clip, norm) {
         (Some(clip), Some(norm)) if norm > clip => clip / norm,
         _ => 1.0,
@@ -249,10 +255,7 @@ impl Rows for Previous {
     }
 
     fn read(&mut self, _: usize, start: usize, out: &mut [f32]) -> std::io::Result<()> {
-        let bytes = &self.0[4 * start..4 * (start + out.len())];
-        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *out = f32::from_le_bytes(*bytes);
-        }
+        update::Encoding::F32.decode(&self.0, self.columns(), start, out);
         Ok(())
     }
 }

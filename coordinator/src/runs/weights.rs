@@ -24,10 +24,7 @@ impl Weights {
 
     /// Copies the values from index `start` on.
     pub(crate) fn read(&self, start: usize, out: &mut [f32]) {
-        let values = &self.values[4 * start..4 * (start + out.len())];
-        for (out, bytes) in out.iter_mut().zip(values.as_chunks::<4>().0) {
-            *out = f32::from_le_bytes(*bytes);
-        }
+        update::Encoding::F32.decode(&self.values, self.values.len() / 4, start, out);
     }
 
     /// Copies all integers: a counter or so for each layer.

@@ -63,9 +63,7 @@ impl Spilled {
             let at = 4 * start + block * piece.len();
             let bytes = &mut piece[..4 * out.len()];
             self.file.read_exact_at(bytes, at as u64)?;
-            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *out = f32::from_le_bytes(*bytes);
-            }
+            update::Encoding::F32.decode(bytes, out.len(), 0, out);
         }
         Ok(())
     }

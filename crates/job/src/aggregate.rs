@@ -308,17 +308,6 @@ impl Policy {
 impl TensorRule {
     /// Whether the pattern matches this name as a whole.
     pub fn matches(&self, tensor: &str) -> bool {
-        let mut parts = self.pattern.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = tensor.strip_prefix(first) else { return false };
-        let Some(last) = parts.next_back() else { return rest.is_empty() };
-        // The first place of each part leaves the most for those behind it.
-        for part in parts {
-            match rest.split_once(part) {
-                Some((_, behind)) => rest = behind,
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
+        crate::matches(&self.pattern, tensor)
     }
 }

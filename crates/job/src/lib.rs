@@ -16,6 +16,7 @@ mod error;
 mod evaluate;
 mod faults;
 mod job;
+mod pattern;
 mod raw;
 
 #[cfg(test)]
@@ -28,3 +29,4 @@ pub use job::{
     ARCHS, Data, Holdout, JOB_BYTES_MAX, Job, Local, Mode, Model, Optimizer, PARAMETERS_MAX, Partition,
     Rounds, Synthetic, SyntheticUpdate, Task,
 };
+pub use pattern::matches;

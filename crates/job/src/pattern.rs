@@ -2,7 +2,7 @@
 ///
 /// Goes back to the last `*` only, since an earlier one could take no other run that helps: at most
 /// `pattern * name` steps.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);
     // Behind the last `*`, and where the run that it stands for ends.

@@ -6,7 +6,6 @@ use self::integers::Integers;
 use crate::Encoding;
 
 mod integers;
-mod pattern;
 
 /// What becomes of a tensor at the end of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,7 +270,7 @@ impl Form {
 
 /// The rule that counts for a tensor.
 fn first<'a>(rules: &'a [Rule], tensor: &str) -> Option<&'a Rule> {
-    rules.iter().find(|rule| pattern::matches(&rule.pattern, tensor))
+    rules.iter().find(|rule| ::job::matches(&rule.pattern, tensor))
 }
 
 fn validate(layout: &Layout, rules: &[Rule], coordinate_max: f32) -> Result<(), FormError> {
@@ -284,7 +283,7 @@ fn validate(layout: &Layout, rules: &[Rule], coordinate_max: f32) -> Result<(), 
         if let Some(value) = *coordinate_max {
             check(&|| format!("pattern '{pattern}'"), value)?;
         }
-        if !layout.tensors().iter().any(|tensor| pattern::matches(pattern, &tensor.name)) {
+        if !layout.tensors().iter().any(|tensor| ::job::matches(pattern, &tensor.name)) {
             return Err(FormError::NoMatch { pattern: pattern.clone(), tensors: some_names(layout) });
         }
     }
